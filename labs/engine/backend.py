@@ -1,0 +1,52 @@
+"""The seam between the engine and what makes hosts and processes."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from labs.engine.model import (
+    Call,
+    CallResult,
+    HostPlan,
+    Observation,
+    ProcessPlan,
+    StartedProcess,
+)
+
+
+class Backend(Protocol):
+    """Makes hosts, runs processes on them and says what the kernel shows.
+
+    Hosts and processes go by names that are unique within a run. Every method may raise EngineError
+    (a process died or did not answer in time) or CannotRun (the machine lacks something).
+    """
+
+    name: str
+
+    def open_host(self, plan: HostPlan) -> None:
+        """Make a host with its addresses up, joined to all other hosts of the run."""
+
+    def start_process(self, plan: ProcessPlan) -> StartedProcess:
+        """Start a process that has taken its uid and has no sockets."""
+
+    def fork_process(self, parent: str, child: str) -> StartedProcess:
+        """Let a process fork: the child inherits its sockets and its uids."""
+
+    def perform(
+        self, process: str, calls: Sequence[Call], *, go_on: bool = False
+    ) -> Sequence[CallResult]:
+        """Let a process make calls in order, up to the first that fails unless `go_on`.
+
+        A call that could not be made at all raises LabError.
+        """
+
+    def end_process(self, process: str, signal: int) -> None:
+        """Send a signal and wait until the process is gone; 0 waits for one that ends by itself."""
+
+    def observe(self, host: str) -> Observation:
+        """All sockets and processes of a host, now."""
+
+    def enter_command(self, host: str) -> str:
+        """The shell command that opens a shell on a host; empty where there is none."""
+
+    def close(self) -> None:
+        """End all processes and remove all hosts; returns when they are gone."""

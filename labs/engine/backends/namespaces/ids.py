@@ -1,0 +1,108 @@
+"""Which uids and gids of the machine a run's user namespace maps to: never those of a real user.
+
+As an ordinary user the subordinate ids (subuid(5)) through newuidmap(1); as root a range that
+nobody is given, written to the map directly. Inside, both look the same: 0 to 65,535.
+"""
+
+import os
+import pwd
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from labs.engine.errors import CannotRun
+
+COUNT = 65_536
+
+# Between the ranges that systemd (its UIDS-GIDS page) and sssd hand out by default.
+ROOT_START = 2_100_000_000
+
+
+@dataclass(frozen=True)
+class OuterRange:
+    """The first of COUNT consecutive ids of the machine, for uids and for gids."""
+
+    uid: int
+    gid: int
+
+
+def map_ids(pid: int) -> None:
+    """Map ids 0 to COUNT - 1 of the user namespace that process `pid` has just made.
+
+    Raises CannotRun where the ids or the means to map them are missing.
+    """
+    if os.geteuid() == 0:
+        write_maps(pid)
+    else:
+        run_newidmap(pid, find_subordinate_range(pwd.getpwuid(os.getuid()).pw_name))
+
+
+def write_maps(pid: int) -> None:
+    """Map as root: needs CAP_SETUID and CAP_SETGID in the namespace above."""
+    for name in ("uid_map", "gid_map"):
+        if not own_map_covers(Path(f"/proc/self/{name}").read_text()):
+            raise CannotRun(
+                f"Root here has too few ids of its own: /proc/self/{name} does not reach "
+                f"{ROOT_START + COUNT - 1}.",
+                "It is root of a user namespace (a rootless container?). Run bindlab outside it.",
+            )
+        try:
+            Path(f"/proc/{pid}/{name}").write_text(f"0 {ROOT_START} {COUNT}\n")
+        except OSError as error:
+            raise CannotRun(
+                f"Root here may not map ids into a user namespace: {error.strerror}.",
+                "In a container, give it the capabilities SYS_ADMIN, SETUID and SETGID.",
+            ) from error
+
+
+def own_map_covers(text: str) -> bool:
+    """Whether a uid_map or gid_map has all ids of root's range."""
+    entries = [[int(word) for word in line.split()] for line in text.splitlines()]
+    return any(
+        start <= ROOT_START and ROOT_START + COUNT <= start + count for start, _, count in entries
+    )
+
+
+def find_subordinate_range(user: str) -> OuterRange:
+    """The first range of at least COUNT subordinate uids, and gids, of this user."""
+    return OuterRange(
+        uid=find_range(Path("/etc/subuid"), user), gid=find_range(Path("/etc/subgid"), user)
+    )
+
+
+def find_range(path: Path, user: str) -> int:
+    """The first id of the user's first large enough range in a subuid(5) or subgid(5) file."""
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        lines = []
+    for line in lines:
+        owner, _, numbers = line.partition(":")
+        start, _, count = numbers.partition(":")
+        is_ours = owner in (user, str(os.getuid()))
+        if is_ours and start.isdigit() and count.isdigit() and int(count) >= COUNT:
+            return int(start)
+    raise CannotRun(
+        f"The user {user} has no {COUNT:,} subordinate ids in {path}.",
+        "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + user,
+    )
+
+
+def run_newidmap(pid: int, outer: OuterRange) -> None:
+    """Map with the setuid helpers newuidmap(1) and newgidmap(1)."""
+    for program, start in (("newuidmap", outer.uid), ("newgidmap", outer.gid)):
+        path = shutil.which(program)
+        if path is None:
+            raise CannotRun(
+                f"{program} is missing: it gives an ordinary user its subordinate ids.",
+                "sudo apt-get install uidmap  (package shadow-utils on Fedora)",
+            )
+        arguments = [path, str(pid), "0", str(start), str(COUNT)]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise CannotRun(
+                f"{program} refused: {done.stderr.strip()}",
+                f"It must be setuid root (sudo chmod u+s {path}) and may not run under "
+                "no_new_privs, as it would in many containers.",
+            )

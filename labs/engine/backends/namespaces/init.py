@@ -1,0 +1,168 @@
+"""Process 1 of a run: makes hosts. Its end is the end of every process of the run.
+
+It runs in an interpreter of its own with the standard library alone, so that what it forks is
+small and quickly forked. It has all capabilities of the run's user namespace and none outside.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import socket
+
+from labs.engine.agent import (
+    PR_SET_PDEATHSIG,
+    Stream,
+    WarmParent,
+    answer_to,
+    checked,
+    libc,
+    move_channel,
+    prctl,
+    reap_children,
+    take_user,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from labs.engine.agent import Message
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+AT_FDCWD = -100
+AT_RECURSIVE = 0x8000
+MOUNT_ATTR_RDONLY = 0x1
+SYS_MOUNT_SETATTR = 442  # the same number on every architecture (since 5.12)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    checked(libc.unshare(flags))
+
+
+def setns(descriptor: int, kind: int) -> None:
+    """setns(2)."""
+    checked(libc.setns(descriptor, kind))
+
+
+def mount(source: bytes, target: bytes, kind: bytes | None, flags: int) -> None:
+    """mount(2) without data."""
+    checked(libc.mount(source, target, kind, flags, None))
+
+
+def make_files_read_only() -> None:
+    """Make every file that this mount namespace shows read-only.
+
+    Kernels before 5.12 have no mount_setattr(2): there only the files' own permissions stand
+    between a lab's users, who are nobody outside, and the machine's files.
+    """
+    attributes = (ctypes.c_uint64 * 4)(MOUNT_ATTR_RDONLY, 0, 0, 0)
+    try:
+        checked(
+            libc.syscall(
+                SYS_MOUNT_SETATTR,
+                AT_FDCWD,
+                b"/",
+                AT_RECURSIVE,
+                ctypes.byref(attributes),
+                ctypes.sizeof(attributes),
+            )
+        )
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+
+
+class Init:
+    """Forks the first process of each host, on request."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+    def serve(self) -> NoReturn:
+        """Answer requests until the controlling process is gone; never returns."""
+        while (request := self.stream.receive()) is not None:
+            self.stream.send(answer_to(self._open_host, request))
+            reap_children()
+        os._exit(0)
+
+    def _open_host(self, request: Message) -> Message:
+        channel = self.stream.take_descriptor()
+        unshare(CLONE_NEWPID)
+        if os.fork() == 0:
+            try:
+                os.close(self.own_pid_namespace)
+                self.stream.connection.close()
+                become_host(str(request["host"]), Stream(move_channel(channel)))
+            finally:
+                os._exit(1)
+        # A second unshare() is refused with EINVAL until then (copy_pid_ns()).
+        setns(self.own_pid_namespace, CLONE_NEWPID)
+        os.close(channel)
+        return {}
+
+
+def become_host(name: str, stream: Stream) -> NoReturn:
+    """Be process 1 of a new host: its namespaces, its /proc, its root user; never returns."""
+    doing = ""
+    try:
+        doing = "make a host's namespaces"
+        unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET)
+        doing = "mount a host's /proc"
+        mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        doing = "name a host"
+        socket.sethostname(name)
+        doing = "become a host's root"
+        take_user(0)
+    except OSError as error:
+        stream.send({"errno": error.errno, "doing": doing})
+        os._exit(1)
+    WarmParent(stream).serve()
+
+
+def give_up_inheritance() -> None:
+    """Keep the capabilities, and stop what this process will execute from inheriting them."""
+    pr_cap_ambient, pr_cap_ambient_clear_all = 47, 4
+    checked(libc.prctl(pr_cap_ambient, pr_cap_ambient_clear_all, 0, 0, 0))
+    set_inheritable_capabilities(0)
+
+
+def set_inheritable_capabilities(mask: int) -> None:
+    """capset(2): the inheritable set alone is changed."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: low words, then high
+    checked(libc.capget(header, sets))
+    sets[2], sets[5] = mask & 0xFFFFFFFF, mask >> 32
+    checked(libc.capset(header, sets))
+
+
+def main(channel: int) -> NoReturn:
+    """What the interpreter of process 1 runs."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    stream = Stream(move_channel(channel))
+    doing = "make a mount namespace"
+    try:
+        unshare(CLONE_NEWNS)
+        mount(b"none", b"/", None, MS_REC | MS_PRIVATE)
+        doing = "make the machine's files read-only"
+        make_files_read_only()
+        doing = "give up inheritable capabilities"
+        give_up_inheritance()
+    except OSError as error:
+        stream.send({"errno": error.errno, "doing": doing})
+        os._exit(1)
+    Init(stream).serve()

@@ -1,0 +1,132 @@
+"""The keeper: the process that holds a run's namespaces, wires its hosts and reads sock_diag.
+
+The chain of lives: the controlling process ends, however it ends, and the kernel kills the keeper
+(PR_SET_PDEATHSIG); the keeper ends, and the kernel kills process 1 of the run; with that one goes
+every process of its pid namespace, and with them all namespaces, links and mounts.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from labs.engine.agent import (
+    PR_SET_PDEATHSIG,
+    Stream,
+    answer_to,
+    checked,
+    libc,
+    move_channel,
+    prctl,
+)
+from labs.engine.backends.namespaces import init
+
+if TYPE_CHECKING:
+    from labs.engine.agent import Message
+    from labs.engine.backends.namespaces.network import Network
+
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+
+ROOT = Path(__file__).parents[4]
+START_INIT = (
+    "import sys; sys.path.insert(0, sys.argv[1]);"
+    "from labs.engine.backends.namespaces.init import main; main(int(sys.argv[2]))"
+)
+
+
+def keep(channel: socket.socket, init_channel: socket.socket, controller: int) -> NoReturn:
+    """What the keeper does from its fork to its end; never returns."""
+    stream = Stream(channel)
+    doing = "leave the controlling process"
+    try:
+        part_from(controller, channel.fileno(), init_channel.fileno())
+        doing = "make a user namespace"
+        init.unshare(init.CLONE_NEWUSER)
+        stream.send({})
+        if stream.receive() is None:
+            os._exit(0)
+        doing = "make a network and a pid namespace"
+        init.unshare(init.CLONE_NEWNET | init.CLONE_NEWPID)
+        doing = "start process 1"
+        init_pid = start_init(init_channel)
+        doing = "make a bridge"
+        serve(stream)
+        os.waitpid(init_pid, 0)
+    except OSError as error:
+        stream.send({"errno": error.errno, "doing": doing, "text": str(error)})
+    except Exception as error:
+        stream.send({"fault": f"{doing}: {type(error).__name__}: {error}"})
+    finally:
+        os._exit(0)
+
+
+def part_from(controller: int, *descriptors: int) -> None:
+    """Be a process of its own that dies with the controlling one and holds nothing of it."""
+    os.setsid()  # the terminal's signals are for the controlling process
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != controller:
+        os._exit(0)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nowhere, standard)
+    low = 3
+    for descriptor in sorted(descriptors):
+        os.closerange(low, descriptor)
+        low = descriptor + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+
+
+def start_init(channel: socket.socket) -> int:
+    """Start process 1 of the new pid namespace in an interpreter of its own; its pid out here."""
+    pid = os.fork()
+    if pid:
+        channel.close()
+        return pid
+    try:
+        pass_on_capabilities()
+        channel.set_inheritable(True)
+        flags = ["-I", "-S", "-c", START_INIT]
+        os.execv(sys.executable, ["bindlab", *flags, str(ROOT), str(channel.fileno())])
+    except OSError as error:
+        Stream(channel).send({"errno": error.errno, "doing": "start process 1"})
+    finally:
+        os._exit(1)
+
+
+def pass_on_capabilities() -> None:
+    """Let the next program have this process's capabilities: its uid is none of the namespace."""
+    everything = (1 << int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1) - 1
+    init.set_inheritable_capabilities(everything)
+    for capability in range(everything.bit_length()):
+        checked(libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0))
+
+
+def serve(stream: Stream) -> None:
+    """Answer requests until the controlling process is gone."""
+    from labs.engine.backends.namespaces.network import open_network
+
+    with open_network() as network:
+
+        def answer(request: Message) -> Message:
+            return answer_one(network, request)
+
+        while (request := stream.receive()) is not None:
+            stream.send(answer_to(answer, request))
+
+
+def answer_one(network: Network, request: Message) -> Message:
+    """Wire a host, or say which sockets it has."""
+    match request:
+        case {"do": "wire", "host": str(host), "pid": int(pid), "addresses": list(addresses)}:
+            network.wire(host, pid, [(str(a), int(p)) for a, p in addresses])
+            return {}
+        case {"do": "observe", "host": str(host)}:
+            return {"sockets": network.sockets(host)}
+    raise ValueError(request)

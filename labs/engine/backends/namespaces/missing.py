@@ -1,0 +1,81 @@
+"""Says what a machine lacks when a namespace could not be made, and the command that gives it."""
+
+import errno
+import os
+from pathlib import Path
+
+from labs.engine.errors import CannotRun
+
+SYSCTL = Path("/proc/sys")
+
+
+def explain(doing: str, number: int) -> CannotRun:
+    """The error for a step of the bootstrap that failed with this errno."""
+    message = f"Could not {doing}: {os.strerror(number)}."
+    for hint in (
+        _limit_hint(number),
+        _debian_hint(number),
+        _apparmor_hint(number),
+        _container_hint(number),
+        _kernel_hint(doing, number),
+    ):
+        if hint:
+            return CannotRun(message, hint)
+    return CannotRun(message, "invoke doctor  shows what works here.")
+
+
+def read_sysctl(name: str) -> str | None:
+    """A sysctl's value, None where the kernel has no such sysctl."""
+    try:
+        return (SYSCTL / name.replace(".", "/")).read_text().strip()
+    except OSError:
+        return None
+
+
+def is_filtered() -> bool:
+    """Whether a seccomp filter stands before this process's system calls, as in containers."""
+    status = Path("/proc/self/status").read_text()
+    return "\nSeccomp:\t2\n" in status
+
+
+def _limit_hint(number: int) -> str:
+    if number != errno.ENOSPC:
+        return ""
+    names = ("user", "pid", "mnt", "net", "ipc", "uts")
+    closed = [name for name in names if read_sysctl(f"user.max_{name}_namespaces") == "0"]
+    if not closed:
+        return "A limit on namespaces is reached: see sysctl user | grep namespaces."
+    return "Namespaces are forbidden by a limit of 0: " + ", ".join(
+        f"sudo sysctl -w user.max_{name}_namespaces=10000" for name in closed
+    )
+
+
+def _debian_hint(number: int) -> str:
+    if number == errno.EPERM and read_sysctl("kernel.unprivileged_userns_clone") == "0":
+        return "sudo sysctl -w kernel.unprivileged_userns_clone=1"
+    return ""
+
+
+def _apparmor_hint(number: int) -> str:
+    sysctl = "kernel.apparmor_restrict_unprivileged_userns"
+    if number in (errno.EPERM, errno.EACCES) and read_sysctl(sysctl) == "1":
+        return f"AppArmor restricts user namespaces: sudo sysctl -w {sysctl}=0"
+    return ""
+
+
+def _container_hint(number: int) -> str:
+    if number == errno.EPERM and is_filtered():
+        return (
+            "A seccomp filter forbids it, as in a container without CAP_SYS_ADMIN: start it with "
+            "--cap-add SYS_ADMIN --security-opt systempaths=unconfined "
+            "--security-opt apparmor=unconfined."
+        )
+    return ""
+
+
+def _kernel_hint(doing: str, number: int) -> str:
+    if number in (errno.EOPNOTSUPP, errno.ENOENT, errno.EPROTONOSUPPORT):
+        return "The kernel lacks a module: sudo modprobe -a veth bridge tcp_diag udp_diag."
+    if number in (errno.EINVAL, errno.ENOSYS) and "namespace" in doing:
+        return "The kernel was built without namespaces (CONFIG_USER_NS, CONFIG_NET_NS)."
+    return ""

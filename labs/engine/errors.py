@@ -1,0 +1,57 @@
+"""What can go wrong, as one tree; each error has a message, a hint and an exit status.
+
+    BindlabError
+    ├── UsageError    2    the command line asks for something that does not exist
+    ├── LabError      70   a lab's script is broken: says its file and line
+    ├── EngineError   70   bindlab itself failed: an agent died or hung, a file could not be written
+    └── CannotRun     125  this machine lacks something: says what, and the command that gives it
+
+Errors of other libraries are converted to these at the adapter that calls the library.
+"""
+
+from enum import IntEnum
+
+
+class ExitStatus(IntEnum):
+    """What a bindlab command tells the shell. Nothing but a pass is 0."""
+
+    PASSED = 0
+    USAGE = 2
+    DIFFERS = 3
+    FAILED = 70
+    CANNOT_RUN = 125
+    INTERRUPTED = 130
+
+
+class BindlabError(Exception):
+    """The base of all errors that bindlab raises on purpose.
+
+    `message` is one sentence on what happened, `hint` (may be empty) on what to do about it.
+    """
+
+    status = ExitStatus.FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(BindlabError):
+    """The command line asks for something that does not exist or cannot be done."""
+
+    status = ExitStatus.USAGE
+
+
+class LabError(BindlabError):
+    """A lab's script is broken; never to be read as a wrong outcome."""
+
+
+class EngineError(BindlabError):
+    """bindlab itself failed."""
+
+
+class CannotRun(BindlabError):
+    """The machine lacks something that the run needs."""
+
+    status = ExitStatus.CANNOT_RUN

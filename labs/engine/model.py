@@ -1,0 +1,362 @@
+"""What a run is made of, as frozen data: the only thing that labs, backends and views share."""
+
+import errno as errno_module
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+Address: TypeAlias = tuple[str, int]
+"""An IPv4 or IPv6 address in text form and a port, as Python's `socket` module has it."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Stands for the value of an earlier call of the same batch, by its index from 0."""
+
+    index: int
+
+
+Argument: TypeAlias = int | str | Address | tuple[str, ...] | Reference
+Value: TypeAlias = None | int | str | Address
+
+
+class Verdict(StrEnum):
+    """How a step's outcome compares with what was expected of it."""
+
+    PASSED = "passed"
+    DIFFERS = "differs"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+# --- expectations -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ok:
+    """Every call of the step succeeds."""
+
+    def __str__(self) -> str:
+        return "OK"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A call of the step fails with this errno; `call`, where given, says which call."""
+
+    errno: str
+    call: str = ""
+
+    def by(self, call: str) -> "Refused":
+        """The same errno, from the call of this name and no other."""
+        return Refused(self.errno, call)
+
+    def __str__(self) -> str:
+        return f"{self.errno} from {self.call}()" if self.call else self.errno
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A quantity that the step measures lies in [low, high]; `what` names it with its unit."""
+
+    what: str
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        bound = f"{self.low:g}" if self.low == self.high else f"{self.low:g} to {self.high:g}"
+        return f"{bound} {self.what}"
+
+
+Expectation: TypeAlias = Ok | Refused | Measured
+
+
+# --- calls --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A process's uids, as its own user namespace numbers them (credentials(7))."""
+
+    real: int
+    effective: int
+    saved: int
+    filesystem: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call that a process is to make, by its name in Python's `socket` or `os` module."""
+
+    name: str
+    arguments: tuple[Argument, ...] = ()
+
+
+@dataclass(frozen=True)
+class CallResult:
+    """What the kernel answered: a value, or an errno other than 0; and who asked, after it."""
+
+    value: Value
+    errno: int
+    credentials: Credentials
+
+    @property
+    def errno_name(self) -> str:
+        """The errno's name, such as `EADDRINUSE`; empty for a success."""
+        return errno_module.errorcode.get(self.errno, str(self.errno)) if self.errno else ""
+
+
+# --- outcomes -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    """Every call succeeded."""
+
+    def __str__(self) -> str:
+        return "OK"
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A call failed: its errno by name and the call's name."""
+
+    errno: str
+    call: str
+
+    def __str__(self) -> str:
+        return f"{self.errno} from {self.call}()"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What was measured, and the parts that it is the sum of, by name."""
+
+    what: str
+    value: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        total = f"{self.value:g} {self.what}"
+        parts = ", ".join(f"{name} {value:g}" for name, value in self.parts.items())
+        return f"{total} ({parts})" if parts else total
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """The kernel or the backend cannot do this step: why, and what can (empty if unknown)."""
+
+    reason: str
+    since: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason} (since {self.since})" if self.since else self.reason
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The step could not be carried through; says nothing about the kernel."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+Outcome: TypeAlias = Succeeded | Failed | Quantity | Skipped | Broken
+
+
+# --- evidence -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SocketRow:
+    """One socket as the kernel's sock_diag(7) reports it.
+
+    `uid` is the socket's owner, as the lab's user namespace numbers it: the uid that the
+    reuseport rule compares. For a listener `receive_queue` counts the connections waiting for
+    accept() and `send_queue` is the backlog; otherwise both are bytes.
+    """
+
+    protocol: str
+    state: str
+    local: Address
+    peer: Address
+    uid: int
+    inode: int
+    receive_queue: int
+    send_queue: int
+
+
+@dataclass(frozen=True)
+class OpenSocket:
+    """A descriptor of a process that refers to a socket, and the options read from it."""
+
+    descriptor: int
+    inode: int
+    reuseaddr: bool
+    reuseport: bool
+
+
+@dataclass(frozen=True)
+class ProcessRow:
+    """One process as /proc shows it on its host; `capabilities` is CapEff, a bit mask."""
+
+    pid: int
+    credentials: Credentials
+    capabilities: int
+    sockets: tuple[OpenSocket, ...]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All sockets and all processes of one host, at one moment."""
+
+    sockets: tuple[SocketRow, ...]
+    processes: tuple[ProcessRow, ...]
+
+
+@dataclass(frozen=True)
+class SocketEvidence:
+    """A socket with the names of its owner and of the processes that hold it.
+
+    The options are None where no process holds the socket any more.
+    """
+
+    row: SocketRow
+    user: str
+    holders: tuple[str, ...]
+    reuseaddr: bool | None
+    reuseport: bool | None
+
+
+@dataclass(frozen=True)
+class ProcessEvidence:
+    """A process's name, uids and effective capabilities."""
+
+    name: str
+    credentials: Credentials
+    capabilities: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the kernel says of one host after a step."""
+
+    host: str
+    sockets: tuple[SocketEvidence, ...]
+    processes: tuple[ProcessEvidence, ...]
+
+
+# --- plans: what a backend is asked for ---------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """A host to be made: its name and addresses, both inside networks of the run's own."""
+
+    name: str
+    ipv4: str
+    ipv4_prefix: int
+    ipv6: str
+    ipv6_prefix: int
+
+
+@dataclass(frozen=True)
+class ProcessPlan:
+    """A process to be started on a host under a uid of the lab."""
+
+    name: str
+    host: str
+    uid: int
+
+
+@dataclass(frozen=True)
+class StartedProcess:
+    """A process that runs: its pid on its host, and its uids as it reported them itself."""
+
+    pid: int
+    credentials: Credentials
+
+
+# --- events -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A lab begins."""
+
+    lab: str
+    title: str
+    version: str
+    backend: str
+    kernel: str
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class HostOpened:
+    """A host is there, with its addresses."""
+
+    host: str
+    ipv4: str
+    ipv6: str
+
+
+@dataclass(frozen=True)
+class ProcessStarted:
+    """A process is there; `parent` is the process that forked it, empty for a fresh one."""
+
+    process: str
+    host: str
+    user: str
+    pid: int
+    credentials: Credentials
+    parent: str = ""
+
+
+@dataclass(frozen=True)
+class StepStarted:
+    """A step begins: `enter` says how to look around, from a second terminal, by host."""
+
+    number: int
+    title: str
+    expected: Expectation
+    why: str
+    enter: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CallMade:
+    """A process made a call: as strace would show it, with the errno's name or nothing."""
+
+    process: str
+    uid: int
+    call: str
+    result: str
+    errno: str
+
+
+@dataclass(frozen=True)
+class StepEnded:
+    """A step is over."""
+
+    number: int
+    outcome: Outcome
+    verdict: Verdict
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """A lab is over; `error` says what stopped it early, empty if nothing did."""
+
+    status: int
+    error: str = ""
+    hint: str = ""
+
+
+Event: TypeAlias = (
+    RunStarted | HostOpened | ProcessStarted | StepStarted | CallMade | StepEnded | RunEnded
+)
