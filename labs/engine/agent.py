@@ -234,25 +234,29 @@ class Agent:
     # --- the process itself, named as in Python's os module ---
 
     def call_seteuid(self, uid: int) -> Json:
-        return self._changed(os.seteuid(uid))
+        os.seteuid(uid)
+        stay_readable()
+        return 0
 
     def call_setuid(self, uid: int) -> Json:
-        return self._changed(os.setuid(uid))
+        os.setuid(uid)
+        stay_readable()
+        return 0
 
     def call_setreuid(self, real: int, effective: int) -> Json:
-        return self._changed(os.setreuid(real, effective))
+        os.setreuid(real, effective)
+        stay_readable()
+        return 0
 
     def call_setresuid(self, real: int, effective: int, saved: int) -> Json:
-        return self._changed(os.setresuid(real, effective, saved))
+        os.setresuid(real, effective, saved)
+        stay_readable()
+        return 0
 
     def call_setfsuid(self, uid: int) -> Json:
         previous = setfsuid(uid)
-        self._changed()
-        return previous
-
-    def _changed(self, _: None = None) -> Json:
         stay_readable()
-        return 0
+        return previous
 
     def call_fork(self) -> Json:
         """fork(2); the child serves the channel whose descriptor came with the request."""

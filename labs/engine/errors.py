@@ -4,7 +4,8 @@
     ├── UsageError    2    the command line asks for something that does not exist
     ├── LabError      70   a lab's script is broken: says its file and line
     ├── EngineError   70   bindlab itself failed: an agent died or hung, a file could not be written
-    └── CannotRun     125  this machine lacks something: says what, and the command that gives it
+    ├── CannotRun     125  this machine lacks something: says what, and the command that gives it
+    └── OutputLost    130  whoever read the output has left
 
 Errors of other libraries are converted to these at the adapter that calls the library.
 """
@@ -55,3 +56,9 @@ class CannotRun(BindlabError):
     """The machine lacks something that the run needs."""
 
     status = ExitStatus.CANNOT_RUN
+
+
+class OutputLost(BindlabError):
+    """Whoever read the output has left: a closed pipe or terminal."""
+
+    status = ExitStatus.INTERRUPTED

@@ -104,7 +104,12 @@ class CallResult:
     @property
     def errno_name(self) -> str:
         """The errno's name, such as `EADDRINUSE`; empty for a success."""
-        return errno_module.errorcode.get(self.errno, str(self.errno)) if self.errno else ""
+        return name_errno(self.errno) if self.errno else ""
+
+
+def name_errno(number: int) -> str:
+    """An errno's name, such as `EADDRINUSE`."""
+    return errno_module.errorcode.get(number, str(number))
 
 
 # --- outcomes -----------------------------------------------------------------------------
@@ -285,7 +290,7 @@ class StartedProcess:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A lab begins."""
+    """A lab begins; `started` is UTC in ISO 8601, `version` bindlab's, `kernel` as uname -r."""
 
     lab: str
     title: str
@@ -293,15 +298,17 @@ class RunStarted:
     backend: str
     kernel: str
     seed: int | None
+    started: str
 
 
 @dataclass(frozen=True)
 class HostOpened:
-    """A host is there, with its addresses."""
+    """A host is there; `enter` is the shell command to look around on it, empty for none."""
 
     host: str
     ipv4: str
     ipv6: str
+    enter: str
 
 
 @dataclass(frozen=True)
@@ -318,13 +325,12 @@ class ProcessStarted:
 
 @dataclass(frozen=True)
 class StepStarted:
-    """A step begins: `enter` says how to look around, from a second terminal, by host."""
+    """A step begins."""
 
     number: int
     title: str
     expected: Expectation
     why: str
-    enter: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

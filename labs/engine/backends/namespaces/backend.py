@@ -110,8 +110,15 @@ class NamespacesBackend:
         host.receive()
         self._hosts[plan.name] = host
         self._host_pids[plan.name] = pid = host.stream.peer_pid or 0
-        addresses: list[Json] = [[plan.ipv4, plan.ipv4_prefix], [plan.ipv6, plan.ipv6_prefix]]
-        self._keeper.ask({"do": "wire", "host": plan.name, "pid": pid, "addresses": addresses})
+        self._keeper.ask(
+            {
+                "do": "wire",
+                "host": plan.name,
+                "pid": pid,
+                "ipv4": [plan.ipv4, plan.ipv4_prefix],
+                "ipv6": [plan.ipv6, plan.ipv6_prefix],
+            }
+        )
 
     def start_process(self, plan: ProcessPlan) -> StartedProcess:
         """See `Backend.start_process`."""

@@ -124,8 +124,14 @@ def serve(stream: Stream) -> None:
 def answer_one(network: Network, request: Message) -> Message:
     """Wire a host, or say which sockets it has."""
     match request:
-        case {"do": "wire", "host": str(host), "pid": int(pid), "addresses": list(addresses)}:
-            network.wire(host, pid, [(str(a), int(p)) for a, p in addresses])
+        case {
+            "do": "wire",
+            "host": str(host),
+            "pid": int(pid),
+            "ipv4": [str(ipv4), int(ipv4_prefix)],
+            "ipv6": [str(ipv6), int(ipv6_prefix)],
+        }:
+            network.wire(host, pid, [(ipv4, ipv4_prefix), (ipv6, ipv6_prefix)])
             return {}
         case {"do": "observe", "host": str(host)}:
             return {"sockets": network.sockets(host)}

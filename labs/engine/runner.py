@@ -1,0 +1,158 @@
+"""Runs labs: backend, script, views, and the exit status that comes of it."""
+
+import contextlib
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from labs.engine.backend import Backend
+from labs.engine.errors import BindlabError, EngineError, ExitStatus, LabError, OutputLost
+from labs.engine.layout import Layout
+from labs.engine.model import CallMade, Event, RunEnded, RunStarted, StepEnded, Verdict
+from labs.engine.script import Lab, Run
+from labs.engine.session import Session
+from labs.engine.version import VERSION
+
+View = Callable[[Event], None]
+
+# What a run of several labs answers is the first of these that any of them answered.
+PRECEDENCE = (
+    ExitStatus.FAILED,
+    ExitStatus.DIFFERS,
+    ExitStatus.CANNOT_RUN,
+    ExitStatus.PASSED,
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run: `json` is a file's name, empty for none."""
+
+    seed: int | None = None
+    dry: bool = False
+    pause: bool = False
+    json: str = ""
+
+
+def run_labs(labs: Sequence[Lab], options: Options) -> ExitStatus:
+    """Run labs one after the other and show them; raises UsageError or CannotRun."""
+    with contextlib.ExitStack() as stack:
+        views: list[View] = []
+        if options.json:
+            from labs.engine.views.json import open_json_view
+
+            views.append(stack.enter_context(open_json_view(options.json)))
+        statuses = []
+        for lab in labs:
+            with open_backend(options) as backend:
+                # The backend's processes start while this one is busy with its imports.
+                if not statuses:
+                    views += open_terminal_views(options)
+                    views = [plan_only(view) for view in views] if options.dry else views
+                statuses.append(run_lab(lab, backend, Layout(options.seed), views))
+    return next(status for status in PRECEDENCE if status in statuses)
+
+
+def run_lab(lab: Lab, backend: Backend, layout: Layout, views: Sequence[View]) -> ExitStatus:
+    """Run one lab on a backend."""
+
+    def emit(event: Event) -> None:
+        for view in views:
+            show(view, event)
+
+    session = Session(backend, layout, emit)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    emit(
+        RunStarted(
+            lab.name,
+            lab.title,
+            VERSION,
+            backend.name,
+            os.uname().release,
+            layout.seed,
+            started,
+        )
+    )
+    try:
+        lab.script(Run(session))
+    except Exception as error:
+        problem = explain_failure(lab, error)
+        emit(RunEnded(problem.status, problem.message, problem.hint))
+        return ExitStatus(problem.status)
+    status = judge(session.verdicts)
+    emit(RunEnded(status))
+    return status
+
+
+def explain_failure(lab: Lab, error: Exception) -> BindlabError:
+    """What stopped a script: an error of its own gets its file and line."""
+    if isinstance(error, BindlabError) and not isinstance(error, LabError):
+        return error
+    text = error.message if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+    file = lab.script.__code__.co_filename
+    frames = traceback.extract_tb(error.__traceback__)
+    line = next((frame.lineno for frame in reversed(frames) if frame.filename == file), None)
+    where = f"{file}:{line}" if line else file
+    return LabError(f"The lab's script is broken at {where}: {text}")
+
+
+def judge(verdicts: Sequence[Verdict]) -> ExitStatus:
+    """The status of a run whose script came to its end; steps that were all skipped pass not."""
+    if Verdict.DIFFERS in verdicts:
+        return ExitStatus.DIFFERS
+    return ExitStatus.PASSED if Verdict.PASSED in verdicts else ExitStatus.CANNOT_RUN
+
+
+def show(view: View, event: Event) -> None:
+    """Give an event to a view; OutputLost where its reader is gone."""
+    try:
+        view(event)
+    except OSError as error:
+        if error.errno in (errno.EPIPE, errno.EIO):
+            raise OutputLost("Nobody reads the output any more.") from error
+        raise EngineError(f"Could not write the output: {error.strerror}.") from error
+
+
+@contextlib.contextmanager
+def open_backend(options: Options) -> Iterator[Backend]:
+    """The backend that the options ask for; a plan needs no kernel."""
+    if options.dry:
+        from labs.engine.backends.fake import FakeBackend
+
+        yield FakeBackend()
+        return
+    from labs.engine.backends.namespaces.backend import open_namespaces
+
+    with open_namespaces() as backend:
+        yield backend
+
+
+def open_terminal_views(options: Options) -> list[View]:
+    """The terminal view and, where asked for, the pause before each step."""
+    from labs.engine.views.terminal import TerminalView
+
+    views: list[View] = [TerminalView(sys.stderr if options.json == "-" else sys.stdout)]
+    if options.pause:
+        from labs.engine.views.pause import Pause
+
+        views.append(Pause())
+    return views
+
+
+def plan_only(view: View) -> View:
+    """A view that is told what would be done, and nothing of what came of it."""
+
+    def show_plan(event: Event) -> None:
+        match event:
+            case StepEnded():
+                pass
+            case CallMade():
+                view(replace(event, result="", errno=""))
+            case _:
+                view(event)
+
+    return show_plan

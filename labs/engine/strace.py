@@ -1,0 +1,72 @@
+"""Shows calls as strace(1) would."""
+
+import os
+import socket
+
+from labs.engine.model import Argument, Call, CallResult, Reference, Value
+
+LEVELS = {
+    socket.SOL_SOCKET: "SOL_SOCKET",
+    socket.IPPROTO_IP: "IPPROTO_IP",
+    socket.IPPROTO_TCP: "IPPROTO_TCP",
+    socket.IPPROTO_IPV6: "IPPROTO_IPV6",
+}
+PREFIXES = {
+    socket.SOL_SOCKET: "SO_",
+    socket.IPPROTO_IP: "IP_",
+    socket.IPPROTO_TCP: "TCP_",
+    socket.IPPROTO_IPV6: "IPV6_",
+}
+SHUTDOWN = {socket.SHUT_RD: "SHUT_RD", socket.SHUT_WR: "SHUT_WR", socket.SHUT_RDWR: "SHUT_RDWR"}
+
+
+def show_call(call: Call, values: list[Value]) -> str:
+    """The call with its arguments; `values` are those of the batch's calls before it."""
+    arguments = [_resolve(argument, values) for argument in call.arguments]
+    match call.name, arguments:
+        case "socket", [int(family), int(kind), int(protocol)]:
+            shown = [socket.AddressFamily(family).name, socket.SocketKind(kind).name, str(protocol)]
+        case "setsockopt" | "getsockopt", [int(descriptor), int(level), int(option), *rest]:
+            names = [LEVELS.get(level, str(level)), _option_name(level, option)]
+            shown = [str(descriptor), *names, *(_show(value) for value in rest)]
+        case "shutdown", [int(descriptor), int(how)]:
+            shown = [str(descriptor), SHUTDOWN[how]]
+        case "fchown", [int(descriptor), int(uid), int(gid)]:
+            shown = [str(descriptor), str(uid), str(gid)]
+        case _:
+            shown = [_show(argument) for argument in arguments]
+    return f"{call.name}({', '.join(shown)})"
+
+
+def show_result(result: CallResult) -> str:
+    """The value, or -1 with the errno and its text."""
+    if result.errno:
+        return f"-1 {result.errno_name} ({os.strerror(result.errno)})"
+    return "?" if result.value is None else _show(result.value)
+
+
+def show_address(address: tuple[str, int]) -> str:
+    """An address and a port, with brackets round an IPv6 address."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _resolve(argument: Argument, values: list[Value]) -> Argument | Value:
+    return values[argument.index] if isinstance(argument, Reference) else argument
+
+
+def _show(value: Argument | Value) -> str:
+    match value:
+        case str():
+            return f'"{value if len(value) <= 32 else value[:32] + "..."}"'
+        case (str(host), int(port)):
+            return show_address((host, port))
+        case tuple():
+            return f"[{', '.join(_show(str(part)) for part in value)}]"
+    return str(value)
+
+
+def _option_name(level: int, option: int) -> str:
+    prefix = PREFIXES.get(level, "SO_")
+    names = (name for name in dir(socket) if name.startswith(prefix))
+    return next((name for name in names if getattr(socket, name) == option), str(option))

@@ -1,0 +1,3 @@
+"""The version of bindlab."""
+
+VERSION = "0.1.0"

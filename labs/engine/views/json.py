@@ -1,0 +1,122 @@
+"""The JSON view: the record of a run, or its events line by line."""
+
+import contextlib
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from labs.engine.errors import EngineError, UsageError
+from labs.engine.model import Event, RunStarted
+from labs.engine.record import Record, document, event_line
+
+STANDARD_OUTPUT = "-"
+LINES_SUFFIX = ".jsonl"
+
+
+class DocumentView:
+    """Collects the records of all runs and writes one document when the last is over."""
+
+    def __init__(self) -> None:
+        self._records: list[Record] = []
+
+    def __call__(self, event: Event) -> None:
+        """Take the next event."""
+        if isinstance(event, RunStarted):
+            self._records.append(Record())
+        self._records[-1](event)
+
+    def write(self, stream: TextIO) -> None:
+        """Write the document."""
+        json.dump(document(self._records), stream, indent=2, ensure_ascii=False)
+        stream.write("\n")
+
+
+class LinesView:
+    """Writes each event as one line of JSON, the moment it comes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __call__(self, event: Event) -> None:
+        """Write the next event."""
+        json.dump(event_line(event), self._stream, ensure_ascii=False)
+        self._stream.write("\n")
+        self._stream.flush()
+
+
+@contextlib.contextmanager
+def open_json_view(name: str) -> Iterator[DocumentView | LinesView]:
+    """The view that writes to a file: `-` is standard output, NAME.jsonl takes events as lines.
+
+    The file is opened at once, so that a name that cannot be written is a UsageError before
+    anything starts. A document replaces the file whole at the end of the block or not at all.
+    EngineError where the writing fails.
+    """
+    with converted(name):
+        if name == STANDARD_OUTPUT:
+            view = DocumentView()
+            yield view
+            view.write(sys.stdout)
+            return
+        if name.endswith(LINES_SUFFIX):
+            with open_or_refuse(Path(name)) as stream:
+                yield LinesView(stream)
+            return
+        with open_output(Path(name)) as stream:
+            view = DocumentView()
+            yield view
+            view.write(stream)
+
+
+@contextlib.contextmanager
+def open_output(path: Path) -> Iterator[TextIO]:
+    """A file whose content is there when the block ends without an error, and not before.
+
+    Until then it has no name (O_TMPFILE), so that it vanishes with this process.
+    """
+    if path.exists() and not path.is_file():
+        with open_or_refuse(path) as stream:  # a device or a pipe
+            yield stream
+        return
+    try:
+        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o666)
+        os.access(path, os.W_OK)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    if path.exists() and not os.access(path, os.W_OK):
+        os.close(descriptor)
+        raise unwritable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        yield stream
+        stream.flush()
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        os.link(f"/proc/self/fd/{descriptor}", aside, follow_symlinks=True)
+        aside.replace(path)
+
+
+def open_or_refuse(path: Path) -> TextIO:
+    """The file, open for writing; UsageError where it cannot be."""
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> UsageError:
+    """The error for a name that the user gave and that cannot be written."""
+    return UsageError(f"Cannot write {path}: {error.strerror}.")
+
+
+@contextlib.contextmanager
+def converted(name: str) -> Iterator[None]:
+    """Say which file it was that could not be written."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise EngineError(f"Could not write {name}: {error.strerror}.") from error

@@ -1,0 +1,32 @@
+"""The pause: stops before each step, so that one can look around from a second terminal."""
+
+import sys
+
+from labs.engine.errors import UsageError
+from labs.engine.model import Event, HostOpened, StepStarted
+
+
+class Pause:
+    """Says how to get into the hosts, and waits for Enter before each step."""
+
+    def __init__(self) -> None:
+        if not (sys.stdin and sys.stdin.isatty()):
+            raise UsageError("--pause needs a terminal to wait for Enter on.")
+        self._commands: dict[str, str] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Take the next event; returns from a step's start when Enter was pressed."""
+        match event:
+            case HostOpened():
+                self._commands[event.host] = event.enter
+            case StepStarted():
+                self._wait()
+
+    def _wait(self) -> None:
+        out = sys.stderr
+        for host, command in self._commands.items():
+            out.write(f"    look around on {host}:  {command}\n")
+        out.write("    Enter goes on, Ctrl-C ends: ")
+        out.flush()
+        if not sys.stdin.readline():
+            out.write("\n")

@@ -1,0 +1,86 @@
+"""bindlab's commands: names, options and help; what they do is in labs/engine."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+# Invoke turns the bytecode cache off; every command would compile all modules anew.
+sys.dont_write_bytecode = False
+
+from labs.engine.command import StrictCollection, command, exit_on_signals, is_dry, read_seed
+
+exit_on_signals()
+
+from invoke import Collection, Context
+
+from labs.engine.catalogue import Entry, find_labs
+from labs.engine.errors import ExitStatus
+
+LAB_HELP = {
+    "json": "write the record to FILE; - is standard output, NAME.jsonl one line an event",
+    "seed": "vary ports, uids and addresses by this number; the same number, the same run",
+    "dry": "print the plan and start nothing",
+    "pause": "stop before each step, to look around from a second terminal",
+}
+
+
+def lab_command(name: str, shows: str, entries: Sequence[Entry]) -> Callable[..., ExitStatus]:
+    """Make the function that runs these labs; `shows` is its line in invoke --list."""
+
+    def run(
+        context: Context, json: str = "", seed: str = "", dry: bool = False, pause: bool = False
+    ) -> ExitStatus:
+        from labs.engine.runner import Options, run_labs
+
+        options = Options(read_seed(seed), dry or is_dry(context), pause, json)
+        return run_labs([entry.load() for entry in entries], options)
+
+    run.__doc__ = shows
+    return command(run, name, LAB_HELP)
+
+
+def doctor(context: Context) -> ExitStatus:
+    """What works on this machine, and what is still missing for the rest."""
+    from labs.engine.doctor import examine
+
+    return examine()
+
+
+def test(context: Context, tier: str = "") -> ExitStatus:
+    """Run the tests, all tiers or one (unit, namespaces)."""
+    from labs.engine.chores import run_tests
+
+    return run_tests(tier)
+
+
+def lint(context: Context) -> ExitStatus:
+    """Check style and types (ruff, mypy)."""
+    from labs.engine.chores import run_linters
+
+    return run_linters()
+
+
+def bench(context: Context) -> ExitStatus:
+    """Measure speed as ratios, both sides in the same run."""
+    from labs.engine.bench import run_benchmarks
+
+    return run_benchmarks()
+
+
+def make_namespace() -> StrictCollection:
+    """All commands, labs under `lab`."""
+    entries = find_labs()
+    labs = Collection("lab")
+    for entry in entries:
+        labs.add_task(lab_command(entry.name, entry.title, [entry]))
+    labs.add_task(lab_command("all", "Run every lab, in the order of the course", entries))
+    tier = {"tier": "run the tests of this tier alone: unit or namespaces"}
+    return StrictCollection(
+        labs,
+        command(doctor, "doctor"),
+        command(test, "test", tier),
+        command(lint, "lint"),
+        command(bench, "bench"),
+    )
+
+
+namespace = make_namespace()
