@@ -44,9 +44,7 @@ class Layout:
             taken = set(self._uids.values())
             fixed = {"alice": FIRST_UID, "bob": FIRST_UID + 1}
             others = FIRST_UID + 2 + sum(name not in (ROOT, *fixed) for name in self._uids)
-            self._uids[user] = (
-                self._draw(UIDS, taken) if self._random else fixed.get(user, others)
-            )
+            self._uids[user] = self._draw(UIDS, taken) if self._random else fixed.get(user, others)
         return self._uids[user]
 
     def user(self, uid: int) -> str:

@@ -143,9 +143,7 @@ class Quantity:
     parts: Mapping[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        total = f"{self.value:g} {self.what}"
-        parts = ", ".join(f"{name} {value:g}" for name, value in self.parts.items())
-        return f"{total} ({parts})" if parts else total
+        return f"{self.value:g} {self.what}"
 
 
 @dataclass(frozen=True)
@@ -226,7 +224,8 @@ class Observation:
 class SocketEvidence:
     """A socket with the names of its owner and of the processes that hold it.
 
-    The options are None where no process holds the socket any more.
+    `user` is empty where the kernel keeps no owner (TIME_WAIT, whose uid it reports as 0). The
+    options are None where no process holds the socket: not yet, or not any more.
     """
 
     row: SocketRow

@@ -7,7 +7,7 @@ step in which it is made turns it into an outcome.
 
 import socket as socket_module
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from signal import SIGKILL
 from types import TracebackType
@@ -381,6 +381,10 @@ class Socket:
         assert isinstance(value, tuple)
         return value
 
+    def inode(self) -> int:
+        """fstat(2): the socket's inode number, by which sock_diag knows it."""
+        return number(self._perform("fstat"))
+
     def fchown(self, user: str | int) -> None:
         """fchown(2) to this user, the group as it is."""
         self._perform("fchown", self.process._uid(user), -1)
@@ -394,7 +398,7 @@ class Socket:
         return result
 
 
-def close_all(sockets: list[Socket]) -> None:
+def close_all(sockets: Sequence[Socket]) -> None:
     """close(2) of each, in one message for each process."""
     processes = {socket.process.name: socket.process for socket in sockets}
     for process in processes.values():

@@ -1,31 +1,249 @@
 """The EUID rule of SO_REUSEPORT: which uid it is that two sockets on one port must share."""
 
-from labs.engine.script import EADDRINUSE, EPERM, OK, Run, close_all, exactly, lab
+from collections.abc import Sequence
+from socket import SO_REUSEPORT, SOL_SOCKET
+
+from labs.engine.script import (
+    ANY,
+    EADDRINUSE,
+    EPERM,
+    OK,
+    Host,
+    Process,
+    Run,
+    Socket,
+    close_all,
+    exactly,
+    lab,
+)
 
 CONNECTIONS = 40
 
 
-@lab("euid", title="Sockets may share a port by SO_REUSEPORT only if one user made them all")
+@lab("euid", title="Only sockets that one user made may share a port by SO_REUSEPORT")
 def euid(run: Run) -> None:
-    """Every user tries to join alice's group on one port; then she leaves it."""
+    """Alice's group forms, others try to join it, clients come, and Alice leaves."""
     port = run.port(8080)
     server = run.host("server")
-    alice = server.process("alice", user="alice")
-    bob = server.process("bob", user="bob")
-    root = server.process("root", user="root")
+    members = form_group(run, server, port)
+    refuse_strangers(run, server, port)
+    members += change_uids(run, server, port)
 
+    elsewhere = run.host("elsewhere")
+    stranger = elsewhere.process("bob-3", user="bob")
+    with run.step(
+        "On another host, Bob listens on the same port at once",
+        expect=OK,
+        why="A port belongs to a network namespace. Alice's sockets are in another one, and the "
+        "two never meet.",
+    ):
+        stranger.listen(port, reuseport=True)
+
+    connections = serve_clients(run, server, elsewhere, port, members)
+    leave_the_port(run, server, port, members, connections)
+
+
+def form_group(run: Run, server: Host, port: int) -> list[Socket]:
+    """Three processes of Alice's share the port; returns their listeners."""
+    alice = server.process("alice", user="alice")
     with run.step(
         f"Alice listens on {port} with SO_REUSEPORT",
         expect=OK,
-        why="The port is free. The socket's owner is the uid that made it: see the evidence.",
+        why="The port is free. The socket gets an owner: the uid of the process that made it, "
+        "here Alice's.",
     ):
         first = alice.listen(port, reuseport=True)
 
-    second_alice = server.process("alice-2", user="alice")
+    other = server.process("alice-2", user="alice")
     with run.step(
         "A second process of Alice's joins",
         expect=OK,
-        why="Both sockets have SO_REUSEPORT and one owner. They need not be related in any "
-        "other way. Each has an accept queue of its own.",
+        why="All sockets on the port have SO_REUSEPORT and the same owner. The processes need not "
+        "be related in any other way. Each socket has an inode and an accept queue of its own.",
     ):
-        second = second_alice.listen(port, reuseport=True)
+        second = other.listen(port, reuseport=True)
+
+    parent = server.process("parent", user="alice")
+    with run.step(
+        "A child that Alice forks makes its own socket and joins",
+        expect=OK,
+        why="fork() hands the uid down. A socket that the child makes itself is a new member of "
+        "the group; nothing tells it from a stranger's, as long as the user is the same.",
+    ):
+        third = parent.fork("child").listen(port, reuseport=True)
+    return [first, second, third]
+
+
+def refuse_strangers(run: Run, server: Host, port: int) -> None:
+    """Bob, root and a forgetful Alice ask for the port."""
+    bob = server.process("bob", user="bob")
+    with run.step(
+        "Bob asks for the port, with SO_REUSEPORT",
+        expect=EADDRINUSE.by("bind"),
+        why="The owner's uid differs. Without this rule anybody could take a share of a server's "
+        "connections (inet_csk_bind_conflict(); since SO_REUSEPORT came in 3.9).",
+    ):
+        bob.listen(port, reuseport=True)
+
+    with run.step(
+        "Bob asks for the port, without SO_REUSEPORT",
+        expect=EADDRINUSE.by("bind"),
+        why="Another rule, and an older one: two sockets on one address and port conflict unless "
+        "both have SO_REUSEPORT. No uid is compared here; the next step shows it.",
+    ):
+        bob.listen(port)
+
+    careless = server.process("alice-3", user="alice")
+    with run.step(
+        "Alice herself asks for it, without SO_REUSEPORT",
+        expect=EADDRINUSE.by("bind"),
+        why="The right user, but not the option on both sides: every member has to set it.",
+    ):
+        careless.listen(port)
+
+    root = server.process("root", user="root")
+    with run.step(
+        "Root asks for the port, with SO_REUSEPORT",
+        expect=EADDRINUSE.by("bind"),
+        why="The kernel compares uids and asks for no capability: root has them all, and is "
+        "another user.",
+    ):
+        root.listen(port, reuseport=True)
+
+
+def change_uids(run: Run, server: Host, port: int) -> list[Socket]:
+    """Which of a process's uids counts, and when it is read; returns the sockets that joined."""
+    borrower = server.process("borrower", user="root")
+    with run.step(
+        "Root takes Alice's EUID, makes a socket, takes root back, binds",
+        expect=OK,
+        why="socket() fixed the owner. It is root who binds; the socket that is bound is Alice's.",
+    ):
+        borrower.seteuid("alice")
+        made_as_alice = reuseport_socket(borrower)
+        borrower.seteuid("root")
+        bind_and_listen(made_as_alice, port)
+
+    dropper = server.process("dropper", user="root")
+    with run.step(
+        "Root makes a socket, becomes Alice for good, binds",
+        expect=EADDRINUSE.by("bind"),
+        why="The other way round: the process is all Alice's, its socket is still root's. A "
+        "server that opens its socket before it drops its privileges meets this.",
+    ):
+        made_as_root = reuseport_socket(dropper)
+        dropper.setuid("alice")
+        bind_and_listen(made_as_root, port)
+
+    giver = server.process("giver", user="root")
+    with run.step(
+        "Root makes a socket, hands it to Alice with fchown(), binds",
+        expect=OK,
+        why="The owner of a socket is the owner of its inode, and fchown() changes that. So a "
+        "manager that runs as root can open sockets for the group of another user.",
+    ):
+        given = reuseport_socket(giver)
+        given.fchown("alice")
+        bind_and_listen(given, port)
+
+    thief = server.process("bob-2", user="bob")
+    with run.step(
+        "Bob tries to hand his socket to Alice in the same way",
+        expect=EPERM.by("fchown"),
+        why="Giving away an inode takes CAP_CHOWN, for a socket as for a file.",
+    ):
+        reuseport_socket(thief).fchown("alice")
+
+    mixed = server.process("mixed", user="root")
+    with run.step(
+        "A process whose real uid is Alice's and effective uid is Bob's asks",
+        expect=EADDRINUSE.by("bind"),
+        why="The real uid does not count: what this process makes is Bob's.",
+    ):
+        mixed.setresuid("alice", "bob", "bob")
+        bind_and_listen(reuseport_socket(mixed), port)
+
+    twisted = server.process("twisted", user="root")
+    with run.step(
+        "A process with Alice's EUID and root's file-system uid asks",
+        expect=EADDRINUSE.by("bind"),
+        why="Strictly it is not the EUID either. socket() takes the file-system uid, which "
+        "follows the EUID unless setfsuid() parts the two (sock_alloc()).",
+    ):
+        twisted.seteuid("alice")
+        twisted.setfsuid("root")
+        bind_and_listen(reuseport_socket(twisted), port)
+    return [made_as_alice, given]
+
+
+def serve_clients(
+    run: Run, server: Host, elsewhere: Host, port: int, members: Sequence[Socket]
+) -> list[Socket]:
+    """Connections reach the group and nobody else; returns both ends of them, clients first."""
+    client = elsewhere.process("client", user="bob")
+    with run.step(
+        f"{CONNECTIONS} connections come from another host",
+        expect=exactly(CONNECTIONS, "connections accepted by the group"),
+        why="A hash of addresses and ports picks the member, so shares differ by chance. Whoever "
+        "was refused gets nothing; a member counts by its socket's owner, not by its process's.",
+    ) as step:
+        connected = client.connect_many((server.ipv4, port), CONNECTIONS)
+        queues = wait_for_queues(run, server, port)
+        accepted = [member.accept_many(queues[member.inode()]) for member in members]
+        shares = {member.process.name: len(got) for member, got in zip(members, accepted)}
+        step.measured(sum(shares.values()), shares)
+    return connected + [socket for got in accepted for socket in got]
+
+
+def wait_for_queues(run: Run, server: Host, port: int) -> dict[int, int]:
+    """Wait until all connections are in an accept queue; returns each queue's length by inode."""
+
+    def queues() -> dict[int, int]:
+        listeners = (row for row in server.sockets(port) if row.state == "LISTEN")
+        return {row.inode: row.receive_queue for row in listeners}
+
+    run.wait_until(
+        lambda: sum(queues().values()) == CONNECTIONS,
+        f"{CONNECTIONS} connections in the accept queues",
+    )
+    return queues()
+
+
+def leave_the_port(
+    run: Run, server: Host, port: int, members: Sequence[Socket], connections: Sequence[Socket]
+) -> None:
+    """Bob gets the port when nothing of Alice's is left on it, and not before."""
+    bob = server.process("bob-4", user="bob")
+    *most, last = members
+    with run.step(
+        "Alice closes all but one of her listeners, and Bob asks",
+        expect=EADDRINUSE.by("bind"),
+        why="A port has no owner of its own. As long as one socket of Alice's is bound to it, "
+        "Bob's has to get along with that one.",
+    ):
+        # The clients first: the side that closes first keeps its port in TIME_WAIT.
+        close_all(connections)
+        close_all(most)
+        run.wait_until(lambda: len(server.sockets(port)) == 1, "the connections are gone")
+        bob.listen(port, reuseport=True)
+
+    with run.step(
+        "Alice closes the last one, and Bob asks again",
+        expect=OK,
+        why="The port is free, and the next group is Bob's: now it is Alice who would be refused.",
+    ):
+        last.close()
+        bob.listen(port, reuseport=True)
+
+
+def reuseport_socket(process: Process) -> Socket:
+    """A new TCP socket of a process, with SO_REUSEPORT."""
+    new = process.socket()
+    new.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
+    return new
+
+
+def bind_and_listen(socket: Socket, port: int) -> None:
+    """Bind a socket to all IPv4 addresses, and listen."""
+    socket.bind((ANY, port))
+    socket.listen()

@@ -1,8 +1,11 @@
 """The terminal view: each step with its calls, evidence, outcome and reason."""
 
+from __future__ import annotations
+
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TextIO
 
 from rich.console import Console
@@ -16,6 +19,7 @@ from labs.engine.model import (
     Evidence,
     ProcessEvidence,
     ProcessStarted,
+    Quantity,
     RunEnded,
     RunStarted,
     SocketEvidence,
@@ -63,6 +67,7 @@ class TerminalView:
             emoji=False,
         )
         self._has_signs = (stream.encoding or "").lower().startswith("utf")
+        self._times, self._arrow = ("×", "→") if self._has_signs else ("x", "->")
         self._processes: dict[str, ProcessStarted] = {}
         self._step: StepStarted | None = None
         self._calls: list[CallMade] = []
@@ -121,20 +126,23 @@ class TerminalView:
         assert self._step is not None
         step, self._step = self._step, None
         self._steps[event.number] = event.verdict
+        acting = {call.process for call in self._calls}
         self._print_calls()
         for evidence in event.evidence:
             self._print_sockets(evidence)
-        self._print_credentials(event.evidence)
-        sign, word, style = SIGNS[event.verdict]
-        expected = f"expected {step.expected}"
-        outcome = f"observed {event.outcome}" if event.verdict in SIGNS else ""
-        if event.verdict is Verdict.SKIPPED:
-            outcome = f"skipped: {event.outcome}"
-        elif event.verdict is Verdict.FAILED:
-            outcome = f"failed: {event.outcome}"
-        mark = sign if self._has_signs else word
-        self._print(Text(f"{' ' * INDENT}{mark} {expected}, {outcome}", style))
+        self._print_credentials(event.evidence, acting)
+        self._print_outcome(step, event)
         self._print_text(step.why)
+
+    def _print_outcome(self, step: StepStarted, event: StepEnded) -> None:
+        sign, word, style = SIGNS[event.verdict]
+        happened = {Verdict.SKIPPED: "skipped:", Verdict.FAILED: "failed:"}
+        mark = sign if self._has_signs else word
+        observed = f"{happened.get(event.verdict, 'observed')} {event.outcome}"
+        self._print(Text(f"{' ' * INDENT}{mark} expected {step.expected}, {observed}", style))
+        if isinstance(event.outcome, Quantity) and event.outcome.parts:
+            parts = ", ".join(f"{name} {value:g}" for name, value in event.outcome.parts.items())
+            self._print_text(f"  {parts}", style)
 
     def _flush_plan(self) -> None:
         """In a plan no step ends: what it would do and what is expected comes all the same."""
@@ -149,21 +157,12 @@ class TerminalView:
 
     def _print_calls(self) -> None:
         calls, self._calls = self._calls, []
-        if len(calls) <= MANY_CALLS:
-            shown, left_out = calls, []
-        else:
-            rest = calls[FIRST_CALLS:]
-            shown = calls[:FIRST_CALLS] + [call for call in rest if call.errno]
-            left_out = [call for call in rest if not call.errno]
-        names = max((len(f"{call.process}/{call.uid}") for call in shown), default=0)
-        for call in shown:
-            self._print(self._show_call(call, names))
-        if left_out:
-            counts = Counter((call.process, call.call.partition("(")[0]) for call in left_out)
-            parts = ", ".join(f"{process} {name}() × {n}" for (process, name), n in counts.items())
-            self._print_text(f"and {len(left_out)} more: {parts}", "dim")
+        lines = [(call, 1) for call in calls] if len(calls) <= MANY_CALLS else repeated(calls)
+        names = max((len(f"{call.process}/{call.uid}") for call, _ in lines), default=0)
+        for call, count in lines:
+            self._print(self._show_call(call, names, count))
 
-    def _show_call(self, call: CallMade, name_width: int) -> Text:
+    def _show_call(self, call: CallMade, name_width: int, count: int) -> Text:
         who = f"{call.process}/{call.uid}"
         result = f" = {call.result}" if call.result else ""
         return Text.assemble(
@@ -171,6 +170,7 @@ class TerminalView:
             (who.ljust(name_width), self._style_of_process(call.process)),
             f"  {call.call:<{CALL_WIDTH}}" if result else f"  {call.call}",
             (result, "bold red" if call.errno else "dim"),
+            f"  {self._times} {count}" if count > 1 else "",
         )
 
     # --- evidence ---
@@ -183,17 +183,33 @@ class TerminalView:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
         for column in columns if with_inode else columns[:-1]:
             table.add_column(column, no_wrap=True, overflow="ellipsis")
-        for (row, count) in grouped(evidence.sockets):
-            cells = socket_cells(row, count)
+        for group in grouped(evidence.sockets):
+            cells = self._socket_cells(group)
             table.add_row(*(cells if with_inode else cells[:-1]))
         self._print(Text(f"{' ' * INDENT}sock_diag on {evidence.host}", "dim"))
         self._console.print(Padding(table, (0, 0, 0, INDENT + 2), expand=False))
 
-    def _print_credentials(self, evidence: Iterable[Evidence]) -> None:
-        """Who has more than one uid: there it matters which of them counts."""
+    def _socket_cells(self, group: SocketGroup) -> list[str]:
+        first, count = group.first, group.count
+        row = first.row
+        is_listener = row.state == "LISTEN"
+        options = {"addr": first.reuseaddr, "port": first.reuseport}
+        ends = group.local if group.is_served else f"{group.local} {self._arrow} {group.peer}"
+        return [
+            f"{row.protocol} {ends}",
+            f"{row.state} {self._times} {count}" if count > 1 else row.state,
+            f"{first.user}/{row.uid}" if first.user else "-",
+            ", ".join(first.holders) or "-",
+            " ".join(name for name, value in options.items() if value) or "-",
+            f"{row.receive_queue}/{row.send_queue}" if is_listener else str(row.receive_queue),
+            str(row.inode) if row.inode and count == 1 else "-",
+        ]
+
+    def _print_credentials(self, evidence: Iterable[Evidence], acting: set[str]) -> None:
+        """Who has more than one uid, or capabilities: there it matters what counts."""
         for host in evidence:
             for process in host.processes:
-                if is_mixed(process):
+                if process.name in acting and (is_mixed(process) or process.capabilities):
                     self._print_text(show_credentials(process), "dim")
 
     # --- text ---
@@ -203,42 +219,68 @@ class TerminalView:
         return USER_STYLES[users.index(self._processes[process].user) % len(USER_STYLES)]
 
     def _print_text(self, text: str, style: str = "") -> None:
-        width = min(self._console.width, TEXT_WIDTH)
-        self._console.print(Padding(Text(text, style), (0, 0, 0, INDENT), expand=False), width=width)
+        width = min(self._console.width, TEXT_WIDTH) - INDENT
+        for line in Text(text, style).wrap(self._console, width):
+            line.rstrip()
+            self._print(Text(" " * INDENT) + line)
 
     def _print(self, text: Text | None = None) -> None:
         self._console.print(text or Text(), soft_wrap=True)
 
 
-def grouped(sockets: Iterable[SocketEvidence]) -> list[tuple[SocketEvidence, int]]:
-    """Listeners one by one; connections that look the same but for their peer, with their number."""
-    groups: dict[object, list[SocketEvidence]] = {}
-    for evidence in sockets:
-        row = evidence.row
-        is_listener = row.peer[1] == 0
-        alike = (row.protocol, row.state, row.local, evidence.user, evidence.holders)
-        groups.setdefault(row.inode if is_listener else alike, []).append(evidence)
+def repeated(calls: Iterable[CallMade]) -> list[tuple[CallMade, int]]:
+    """The first call of each kind that each process made, and how many there were."""
+    groups: dict[object, list[CallMade]] = {}
+    for call in calls:
+        name = call.call.partition("(")[0]
+        groups.setdefault((call.process, name, call.errno), []).append(call)
     return [(group[0], len(group)) for group in groups.values()]
 
 
-def socket_cells(evidence: SocketEvidence, count: int) -> list[str]:
-    """The cells of a table's row."""
-    row = evidence.row
-    times = f" × {count}" if count > 1 else ""
-    options = [
-        name
-        for name, value in (("addr", evidence.reuseaddr), ("port", evidence.reuseport))
-        if value
-    ]
-    is_listener = row.state == "LISTEN"
+@dataclass(frozen=True)
+class SocketGroup:
+    """Sockets that differ in their client's port alone: the first of them and their number.
+
+    `is_served` is whether others on the host share the local port, as with a server's sockets.
+    """
+
+    first: SocketEvidence
+    count: int
+    is_served: bool
+
+    @property
+    def local(self) -> str:
+        """The local end; the port is a `*` where the sockets have different ones."""
+        host, port = show_address(self.first.row.local).rsplit(":", 1)
+        return f"{host}:{port if self.is_served or self.count == 1 else '*'}"
+
+    @property
+    def peer(self) -> str:
+        """The other end."""
+        return show_address(self.first.row.peer)
+
+
+def grouped(sockets: Sequence[SocketEvidence]) -> list[SocketGroup]:
+    """Listeners one by one, connections together that differ in the client's port alone."""
+    local_ports = Counter(evidence.row.local[1] for evidence in sockets)
+    groups: dict[object, list[SocketEvidence]] = {}
+    for evidence in sockets:
+        row = evidence.row
+        if not row.peer[1]:
+            groups[row.inode, row.local] = [evidence]
+            continue
+        ends = (
+            (row.local, row.peer[0]) if local_ports[row.local[1]] > 1 else (row.local[0], row.peer)
+        )
+        alike = (row.protocol, row.state, ends, evidence.user, evidence.holders)
+        groups.setdefault(alike, []).append(evidence)
     return [
-        f"{row.protocol} {show_address(row.local)}",
-        row.state + times,
-        f"{evidence.user}/{row.uid}",
-        ", ".join(evidence.holders) or "nobody",
-        "?" if evidence.reuseport is None else " ".join(options) or "-",
-        f"{row.receive_queue}/{row.send_queue}" if is_listener else str(row.receive_queue),
-        str(row.inode) if count == 1 else "",
+        SocketGroup(
+            group[0],
+            len(group),
+            is_served=not group[0].row.peer[1] or local_ports[group[0].row.local[1]] > 1,
+        )
+        for group in groups.values()
     ]
 
 
@@ -251,8 +293,12 @@ def is_mixed(process: ProcessEvidence) -> bool:
 def show_credentials(process: ProcessEvidence) -> str:
     """A process's uids and whether it has capabilities, in one line."""
     uids = process.credentials
-    capabilities = f"{process.capabilities:#x}" if process.capabilities else "none"
+    capabilities = process.capabilities
+    if capabilities and not capabilities & (capabilities + 1):
+        shown = "all"
+    else:
+        shown = f"{capabilities:#x}" if capabilities else "none"
     return (
-        f"{process.name}: real {uids.real}, effective {uids.effective}, saved {uids.saved}, "
-        f"file-system {uids.filesystem}; capabilities {capabilities}"
+        f"{process.name}: uid real {uids.real}, effective {uids.effective}, saved {uids.saved}, "
+        f"file-system {uids.filesystem}; capabilities {shown}"
     )
