@@ -1,16 +1,24 @@
 """bindlab's commands: names, options and help; what they do is in labs/engine."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 # Invoke turns the bytecode cache off; every command would compile all modules anew.
 sys.dont_write_bytecode = False
 
-from labs.engine.command import StrictCollection, command, exit_on_signals, is_dry, read_seed
+from labs.engine.command import (
+    CommandTask,
+    StrictCollection,
+    command,
+    exit_on_signals,
+    is_dry,
+    read_seed,
+)
 
 exit_on_signals()
 
-from invoke import Collection, Context
+from invoke.collection import Collection
+from invoke.context import Context
 
 from labs.engine.catalogue import Entry, find_labs
 from labs.engine.errors import ExitStatus
@@ -23,8 +31,8 @@ LAB_HELP = {
 }
 
 
-def lab_command(name: str, shows: str, entries: Sequence[Entry]) -> Callable[..., ExitStatus]:
-    """Make the function that runs these labs; `shows` is its line in invoke --list."""
+def lab_command(name: str, shows: str, entries: Sequence[Entry]) -> CommandTask:
+    """Make the task that runs these labs; `shows` is its line in invoke --list."""
 
     def run(
         context: Context, json: str = "", seed: str = "", dry: bool = False, pause: bool = False

@@ -10,7 +10,6 @@ travel beside it. End of file means exit.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import json
 import os
 import select
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import NoReturn, TypeAlias
 
-    Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+    Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
     Message: TypeAlias = dict[str, Json]
 
 PR_SET_PDEATHSIG = 1

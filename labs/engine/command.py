@@ -8,8 +8,13 @@ from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, signal
 from types import FrameType
 from typing import Any
 
-from invoke import Collection, Context, Exit, ParseError, Program, Task
-from invoke.parser import Parser, ParserContext
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.exceptions import Exit, ParseError
+from invoke.parser.context import ParserContext
+from invoke.parser.parser import Parser
+from invoke.program import Program
+from invoke.tasks import Task
 
 from labs.engine.errors import BindlabError, ExitStatus, OutputLost, UsageError
 
@@ -33,7 +38,7 @@ class StrictCollection(Collection):
 class CommandTask(Task):  # type: ignore[type-arg]  # generic only in its return value
     """A task whose errors are a message and an exit status, never a traceback."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102, ANN401
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
         with exit_statuses():
             status = super().__call__(*args, **kwargs)
         if status:
@@ -41,10 +46,13 @@ class CommandTask(Task):  # type: ignore[type-arg]  # generic only in its return
 
 
 def command(
-    body: Callable[..., ExitStatus | None], name: str, help: dict[str, str] | None = None
+    body: Callable[..., ExitStatus | None], name: str, options: dict[str, str] | None = None
 ) -> CommandTask:
-    """A task from a function of a context; its docstring's first line is what --list shows."""
-    return CommandTask(body, name=name, help=help or {}, auto_shortflags=False)
+    """A task from a function of a context, whose docstring's first line is what --list shows.
+
+    `options` has the help of each option.
+    """
+    return CommandTask(body, name=name, help=options or {}, auto_shortflags=False)
 
 
 @contextmanager
@@ -75,7 +83,7 @@ def exit_on_signals() -> None:
         signal(number, _interrupt)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     for other in SIGNALS:
         signal(other, SIG_IGN)
     sys.exit(ExitStatus.INTERRUPTED)

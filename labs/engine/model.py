@@ -18,7 +18,7 @@ class Reference:
 
 
 Argument: TypeAlias = int | str | Address | tuple[str, ...] | Reference
-Value: TypeAlias = None | int | str | Address
+Value: TypeAlias = int | str | Address | None
 
 
 class Verdict(StrEnum):

@@ -46,7 +46,7 @@ def run_labs(labs: Sequence[Lab], options: Options) -> ExitStatus:
             from labs.engine.views.json import open_json_view
 
             views.append(stack.enter_context(open_json_view(options.json)))
-        statuses = []
+        statuses: list[ExitStatus] = []
         for lab in labs:
             with open_backend(options) as backend:
                 # The backend's processes start while this one is busy with its imports.

@@ -288,23 +288,23 @@ class Process:
 
     def seteuid(self, user: str | int) -> None:
         """seteuid(2)."""
-        self.perform(call("seteuid", self._uid(user)))
+        self.perform(call("seteuid", self.uid(user)))
 
     def setuid(self, user: str | int) -> None:
         """setuid(2)."""
-        self.perform(call("setuid", self._uid(user)))
+        self.perform(call("setuid", self.uid(user)))
 
     def setreuid(self, real: str | int, effective: str | int) -> None:
         """setreuid(2)."""
-        self.perform(call("setreuid", self._uid(real), self._uid(effective)))
+        self.perform(call("setreuid", self.uid(real), self.uid(effective)))
 
     def setresuid(self, real: str | int, effective: str | int, saved: str | int) -> None:
         """setresuid(2)."""
-        self.perform(call("setresuid", *(self._uid(user) for user in (real, effective, saved))))
+        self.perform(call("setresuid", *(self.uid(user) for user in (real, effective, saved))))
 
     def setfsuid(self, user: str | int) -> None:
         """setfsuid(2), which the kernel never answers with an error."""
-        self.perform(call("setfsuid", self._uid(user)))
+        self.perform(call("setfsuid", self.uid(user)))
 
     def perform(self, *calls: Call) -> list[CallResult]:
         """Make calls in one message; CallError for the first that is refused, the last made."""
@@ -318,7 +318,8 @@ class Process:
             raise
         return Socket(self, number(results[0]))
 
-    def _uid(self, user: str | int) -> int:
+    def uid(self, user: str | int) -> int:
+        """The uid of a user by name; a number stands for itself."""
         return user if isinstance(user, int) else self._session.layout.uid(user)
 
 
@@ -387,7 +388,7 @@ class Socket:
 
     def fchown(self, user: str | int) -> None:
         """fchown(2) to this user, the group as it is."""
-        self._perform("fchown", self.process._uid(user), -1)
+        self._perform("fchown", self.process.uid(user), -1)
 
     def set_inheritable(self, inheritable: bool) -> None:
         """Whether the socket outlives exec (FD_CLOEXEC of fcntl(2), the other way round)."""

@@ -1,4 +1,4 @@
-"""A run in progress: carries a script's wishes to the backend, and tells the views what happened."""
+"""A run in progress: carries a script's wishes to the backend and tells the views what happened."""
 
 import os
 from collections.abc import Callable, Sequence

@@ -190,7 +190,9 @@ def serve_clients(
         connected = client.connect_many((server.ipv4, port), CONNECTIONS)
         queues = wait_for_queues(run, server, port)
         accepted = [member.accept_many(queues[member.inode()]) for member in members]
-        shares = {member.process.name: len(got) for member, got in zip(members, accepted)}
+        shares = {
+            member.process.name: len(got) for member, got in zip(members, accepted, strict=True)
+        }
         step.measured(sum(shares.values()), shares)
     return connected + [socket for got in accepted for socket in got]
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from labs.engine.model import (
@@ -29,11 +27,14 @@ from labs.engine.model import (
 )
 from labs.engine.strace import show_address
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
 INDENT = 4
 TEXT_WIDTH = 88
 PLAIN_WIDTH = 100
 CALL_WIDTH = 44
-INODE_WIDTH = 100  # narrower than this, the inode column is left out
+COLUMNS = ("socket", "state", "owner", "held by", "reuse", "queue", "inode")
 MANY_CALLS = 12
 FIRST_CALLS = 4
 
@@ -72,24 +73,29 @@ class TerminalView:
         self._step: StepStarted | None = None
         self._calls: list[CallMade] = []
         self._steps: dict[int, Verdict] = {}
+        self._lines: list[Text] = []
 
     def __call__(self, event: Event) -> None:
         """Write the next event."""
         match event:
             case RunStarted():
                 self._start_run(event)
+                self._flush()
             case ProcessStarted():
                 self._processes[event.process] = event
             case StepStarted():
-                self._flush_plan()
+                self._show_plan()
                 self._start_step(event)
+                self._flush()
             case CallMade():
                 self._calls.append(event)
             case StepEnded():
                 self._end_step(event)
+                self._flush()
             case RunEnded():
-                self._flush_plan()
+                self._show_plan()
                 self._end_run(event)
+                self._flush()
 
     # --- a run ---
 
@@ -144,7 +150,7 @@ class TerminalView:
             parts = ", ".join(f"{name} {value:g}" for name, value in event.outcome.parts.items())
             self._print_text(f"  {parts}", style)
 
-    def _flush_plan(self) -> None:
+    def _show_plan(self) -> None:
         """In a plan no step ends: what it would do and what is expected comes all the same."""
         if self._step is None:
             return
@@ -178,16 +184,13 @@ class TerminalView:
     def _print_sockets(self, evidence: Evidence) -> None:
         if not evidence.sockets:
             return
-        with_inode = self._console.width >= INODE_WIDTH
-        columns = ("socket", "state", "owner", "held by", "reuse", "queue", "inode")
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
-        for column in columns if with_inode else columns[:-1]:
-            table.add_column(column, no_wrap=True, overflow="ellipsis")
-        for group in grouped(evidence.sockets):
-            cells = self._socket_cells(group)
-            table.add_row(*(cells if with_inode else cells[:-1]))
+        rows = [list(COLUMNS), *(self._socket_cells(group) for group in grouped(evidence.sockets))]
+        header, *lines = aligned(rows)
+        margin = " " * (INDENT + 2)
         self._print(Text(f"{' ' * INDENT}sock_diag on {evidence.host}", "dim"))
-        self._console.print(Padding(table, (0, 0, 0, INDENT + 2), expand=False))
+        self._print(Text(margin + header, "dim"))
+        for line in lines:
+            self._print(Text(margin + line))
 
     def _socket_cells(self, group: SocketGroup) -> list[str]:
         first, count = group.first, group.count
@@ -225,7 +228,21 @@ class TerminalView:
             self._print(Text(" " * INDENT) + line)
 
     def _print(self, text: Text | None = None) -> None:
-        self._console.print(text or Text(), soft_wrap=True)
+        self._lines.append(text or Text())
+
+    def _flush(self) -> None:
+        """Write what has come together: one call of the console for many lines is far cheaper."""
+        lines, self._lines = self._lines, []
+        self._console.print(Text("\n").join(lines), soft_wrap=True)
+
+
+def aligned(rows: Sequence[Sequence[str]], gap: str = "  ") -> list[str]:
+    """Rows of cells as lines, each column as wide as its widest cell on a terminal."""
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        gap.join(map(set_cell_size, row, widths)).rstrip()  # wide characters take two columns
+        for row in rows
+    ]
 
 
 def repeated(calls: Iterable[CallMade]) -> list[tuple[CallMade, int]]:

@@ -100,6 +100,12 @@ class NamespacesBackend:
         self._processes: dict[str, Peer] = {}
         self._pids: dict[str, tuple[str, int]] = {}
 
+    def begin(self) -> None:
+        """Give the keeper its ids, as soon as it has its user namespace; the rest it does alone."""
+        self._keeper.receive()
+        map_ids(self._keeper_pid)
+        self._keeper.send({})
+
     def open_host(self, plan: HostPlan) -> None:
         """See `Backend.open_host`."""
         host, theirs = self._pair(f"The host {plan.name}")
@@ -222,9 +228,7 @@ def open_namespaces(deadline: float = DEADLINE) -> Iterator[NamespacesBackend]:
         pid, Peer("The keeper", keeper, deadline), Peer("Process 1", init, deadline), deadline
     )
     try:
-        backend._keeper.receive()
-        map_ids(pid)
-        backend._keeper.send({})
+        backend.begin()
         yield backend
     finally:
         backend.close()

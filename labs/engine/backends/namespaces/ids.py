@@ -60,7 +60,7 @@ def own_map_covers(text: str) -> bool:
     """Whether a uid_map or gid_map has all ids of root's range."""
     entries = [[int(word) for word in line.split()] for line in text.splitlines()]
     return any(
-        start <= ROOT_START and ROOT_START + COUNT <= start + count for start, _, count in entries
+        start <= ROOT_START and start + count >= ROOT_START + COUNT for start, _, count in entries
     )
 
 

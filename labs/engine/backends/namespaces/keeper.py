@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -20,12 +19,13 @@ from labs.engine.agent import (
     answer_to,
     checked,
     libc,
-    move_channel,
     prctl,
 )
 from labs.engine.backends.namespaces import init
 
 if TYPE_CHECKING:
+    import socket
+
     from labs.engine.agent import Message
     from labs.engine.backends.namespaces.network import Network
 

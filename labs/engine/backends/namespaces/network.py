@@ -9,13 +9,14 @@ import struct
 from typing import TYPE_CHECKING
 
 from pyroute2 import DiagSocket, IPRoute, NetlinkError
-from pyroute2.netlink import nlmsg
 from pyroute2.netlink.diag import MarshalDiag
 
 from labs.engine.backends.namespaces.init import CLONE_NEWNET, setns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from pyroute2.netlink import nlmsg
 
     from labs.engine.agent import Json
 
@@ -52,6 +53,7 @@ class CheckedMarshal(MarshalDiag):  # type: ignore[misc]  # the library has no t
     def parse_one_message(
         self, key: int, flags: int, sequence_number: int, data: bytes, offset: int, length: int
     ) -> nlmsg:
+        """Parse as pyroute2 does, and mark an answer that carries an errno as an error."""
         message = super().parse_one_message(key, flags, sequence_number, data, offset, length)
         (kind,) = struct.unpack_from("H", data, offset + 4)
         if kind in (NLMSG_ERROR, NLMSG_DONE) and length >= 20:

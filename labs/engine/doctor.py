@@ -1,0 +1,91 @@
+"""Says what works on this machine, by trying it, and what is still missing for the rest."""
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+
+from labs.engine.backends.namespaces.backend import NamespacesBackend, open_namespaces
+from labs.engine.errors import CannotRun, EngineError, ExitStatus
+from labs.engine.layout import Layout
+from labs.engine.model import Call, ProcessPlan, Reference
+from labs.engine.script import ANY, stream_socket
+from labs.engine.version import VERSION
+
+PORT = 8080
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was tried, what came of it, and the command that mends it where it did not work."""
+
+    what: str
+    works: bool
+    detail: str
+    hint: str = ""
+
+
+def examine() -> ExitStatus:
+    """Try everything, print what was found; CANNOT_RUN where no backend works."""
+    release = os.uname().release
+    python = ".".join(map(str, sys.version_info[:3]))
+    sys.stdout.write(f"bindlab {VERSION}, Python {python}, Linux {release}, {describe_user()}\n\n")
+    findings = [try_namespaces()]
+    for finding in findings:
+        sys.stdout.write(show(finding))
+    return ExitStatus.PASSED if any(f.works for f in findings) else ExitStatus.CANNOT_RUN
+
+
+def show(finding: Finding) -> str:
+    """A finding in one line, and its hint in a second."""
+    state = "works" if finding.works else "does not work"
+    hint = f"  to mend it: {finding.hint}\n" if finding.hint else ""
+    return f"{finding.what}: {state}. {finding.detail}\n{hint}"
+
+
+def describe_user() -> str:
+    """Whether this is root or an ordinary user: the two ways to map ids."""
+    return "as root" if os.geteuid() == 0 else f"as uid {os.geteuid()}"
+
+
+def try_namespaces() -> Finding:
+    """Open two hosts, listen on one, connect from the other, and read sock_diag."""
+    what = "namespaces backend"
+    start = time.monotonic()
+    try:
+        with open_namespaces() as backend:
+            reach(backend)
+    except CannotRun as error:
+        return Finding(what, works=False, detail=error.message, hint=error.hint)
+    except EngineError as error:
+        return Finding(what, works=False, detail=error.message)
+    milliseconds = (time.monotonic() - start) * 1000
+    detail = f"Two hosts opened, joined, observed and closed in {milliseconds:.0f} ms."
+    return Finding(what, works=True, detail=detail)
+
+
+def reach(backend: NamespacesBackend) -> None:
+    """Go through all that a lab needs of the backend; raises what a lab would meet."""
+    layout = Layout(None)
+    server, client = layout.host("server"), layout.host("client")
+    for plan in (server, client):
+        backend.open_host(plan)
+    for user, plan in (("alice", server), ("bob", client)):
+        backend.start_process(ProcessPlan(user, plan.name, layout.uid(user)))
+    new = Reference(0)
+    serve = [
+        Call("socket", stream_socket(ANY)),
+        Call("bind", (new, (ANY, PORT))),
+        Call("listen", (new, 1)),
+    ]
+    connect = [
+        Call("socket", stream_socket(server.ipv4)),
+        Call("connect", (new, (server.ipv4, PORT))),
+    ]
+    for process, calls in (("alice", serve), ("bob", connect)):
+        result = backend.perform(process, calls)[-1]
+        if result.errno:
+            raise EngineError(f"{process} could not: {result.errno_name}.")
+    owners = {row.uid for row in backend.observe(server.name).sockets if row.state == "LISTEN"}
+    if owners != {layout.uid("alice")}:
+        raise EngineError(f"sock_diag does not show the listener that is there: {owners}.")
