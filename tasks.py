@@ -8,7 +8,7 @@ sys.dont_write_bytecode = False
 
 from labs.engine.command import (
     CommandTask,
-    StrictCollection,
+    check_command_line,
     command,
     exit_on_signals,
     is_dry,
@@ -74,7 +74,7 @@ def bench(context: Context) -> ExitStatus:
     return run_benchmarks()
 
 
-def make_namespace() -> StrictCollection:
+def make_namespace() -> Collection:
     """All commands, labs under `lab`."""
     entries = find_labs()
     labs = Collection("lab")
@@ -82,7 +82,7 @@ def make_namespace() -> StrictCollection:
         labs.add_task(lab_command(entry.name, entry.title, [entry]))
     labs.add_task(lab_command("all", "Run every lab, in the order of the course", entries))
     tier = {"tier": "run the tests of this tier alone: unit or namespaces"}
-    return StrictCollection(
+    return Collection(
         labs,
         command(doctor, "doctor"),
         command(test, "test", tier),
@@ -92,3 +92,4 @@ def make_namespace() -> StrictCollection:
 
 
 namespace = make_namespace()
+check_command_line(namespace)

@@ -1,9 +1,11 @@
 """The adapter to Invoke: errors become messages and exit statuses, labs become tasks."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, signal
 from types import FrameType
 from typing import Any
@@ -11,28 +13,32 @@ from typing import Any
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit, ParseError
-from invoke.parser.context import ParserContext
+from invoke.parser.argument import Argument
 from invoke.parser.parser import Parser
 from invoke.program import Program
 from invoke.tasks import Task
 
-from labs.engine.errors import BindlabError, ExitStatus, OutputLost, UsageError
+from labs.engine.errors import BindlabError, ExitStatus, OutputLost, UsageError, output_error
 
 SIGNALS = (SIGINT, SIGTERM, SIGHUP)
 
 
-class StrictCollection(Collection):
-    """A collection for which a wrong command line is status 2, where Invoke alone says 1."""
+def check_command_line(namespace: Collection) -> None:
+    """Refuse a wrong command line with status 2, where Invoke alone would say 1.
 
-    def to_contexts(self, ignore_unknown_help: bool | None = None) -> list[ParserContext]:
-        """Return what the parser needs; first, parse the command line as Invoke is about to."""
-        contexts = super().to_contexts(ignore_unknown_help)
-        try:
-            Parser(contexts, Program().initial_context).parse_argv(sys.argv[1:])
-        except ParseError as error:
-            message = f"bindlab: {error} invoke --list shows what there is."
-            raise Exit(message, ExitStatus.USAGE) from error
-        return contexts
+    It is parsed here as Invoke is about to parse it, if it is Invoke that loads the tasks.
+    """
+    path = Path(sys.argv[0])
+    if "invoke" not in (path.name, path.parent.name) and path.name != "inv":
+        return
+    core = Program().initial_context
+    try:
+        rest = Parser(initial=core, ignore_unknown=True).parse_argv(sys.argv[1:]).unparsed
+        Parser(namespace.to_contexts(), core).parse_argv(rest)
+    except ParseError as error:
+        text = re.sub(r"<Argument: (\S+)>", r"--\1", str(error))
+        message = f"bindlab: {text} invoke --list shows what there is."
+        raise Exit(message, ExitStatus.USAGE) from error
 
 
 class CommandTask(Task):  # type: ignore[type-arg]  # generic only in its return value
@@ -43,6 +49,13 @@ class CommandTask(Task):  # type: ignore[type-arg]  # generic only in its return
             status = super().__call__(*args, **kwargs)
         if status:
             raise Exit(code=status)
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """Return the options; Invoke takes their help away as it reads it, here it stays."""
+        options = dict(self.help)
+        arguments = super().get_arguments(ignore_unknown_help)
+        self.help = options
+        return arguments
 
 
 def command(
@@ -59,17 +72,22 @@ def command(
 def exit_statuses() -> Iterator[None]:
     """Turn errors that a user can cause into Invoke's Exit."""
     try:
-        yield
-        sys.stdout.flush()
+        with output_errors():
+            yield
+            sys.stdout.flush()
     except BindlabError as error:
-        if isinstance(error, OutputLost):
-            forget_output()
         hint = f"\n  {error.hint}" if error.hint else ""
         raise Exit(f"bindlab: {error.message}{hint}", error.status) from error
-    except OSError as error:
+
+
+@contextmanager
+def output_errors() -> Iterator[None]:
+    """Say of an OSError that got this far what it is: output that could not be written."""
+    try:
+        yield
+    except (OSError, OutputLost) as error:
         forget_output()
-        message = f"bindlab: Could not write the output: {error.strerror}."
-        raise Exit(message, ExitStatus.FAILED) from error
+        raise output_error(error) if isinstance(error, OSError) else error from error
 
 
 def forget_output() -> None:

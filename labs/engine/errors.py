@@ -10,6 +10,7 @@
 Errors of other libraries are converted to these at the adapter that calls the library.
 """
 
+import errno
 from enum import IntEnum
 
 
@@ -62,3 +63,10 @@ class OutputLost(BindlabError):
     """Whoever read the output has left: a closed pipe or terminal."""
 
     status = ExitStatus.INTERRUPTED
+
+
+def output_error(error: OSError) -> BindlabError:
+    """The error for output that could not be written."""
+    if error.errno in (errno.EPIPE, errno.EIO):
+        return OutputLost("Nobody reads the output any more.")
+    return EngineError(f"Could not write the output: {error.strerror}.")

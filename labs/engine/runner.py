@@ -1,7 +1,6 @@
 """Runs labs: backend, script, views, and the exit status that comes of it."""
 
 import contextlib
-import errno
 import os
 import sys
 import traceback
@@ -10,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from labs.engine.backend import Backend
-from labs.engine.errors import BindlabError, EngineError, ExitStatus, LabError, OutputLost
+from labs.engine.errors import BindlabError, ExitStatus, LabError, output_error
 from labs.engine.layout import Layout
 from labs.engine.model import CallMade, Event, RunEnded, RunStarted, StepEnded, Verdict
 from labs.engine.script import Lab, Run
@@ -40,6 +39,7 @@ class Options:
 
 def run_labs(labs: Sequence[Lab], options: Options) -> ExitStatus:
     """Run labs one after the other and show them; raises UsageError or CannotRun."""
+    pause = [make_pause()] if options.pause else []
     with contextlib.ExitStack() as stack:
         views: list[View] = []
         if options.json:
@@ -51,7 +51,7 @@ def run_labs(labs: Sequence[Lab], options: Options) -> ExitStatus:
             with open_backend(options) as backend:
                 # The backend's processes start while this one is busy with its imports.
                 if not statuses:
-                    views += open_terminal_views(options)
+                    views += [make_terminal_view(options), *pause]
                     views = [plan_only(view) for view in views] if options.dry else views
                 statuses.append(run_lab(lab, backend, Layout(options.seed), views))
     return next(status for status in PRECEDENCE if status in statuses)
@@ -108,13 +108,11 @@ def judge(verdicts: Sequence[Verdict]) -> ExitStatus:
 
 
 def show(view: View, event: Event) -> None:
-    """Give an event to a view; OutputLost where its reader is gone."""
+    """Give an event to a view; OutputLost or EngineError where it cannot be written."""
     try:
         view(event)
     except OSError as error:
-        if error.errno in (errno.EPIPE, errno.EIO):
-            raise OutputLost("Nobody reads the output any more.") from error
-        raise EngineError(f"Could not write the output: {error.strerror}.") from error
+        raise output_error(error) from error
 
 
 @contextlib.contextmanager
@@ -131,16 +129,18 @@ def open_backend(options: Options) -> Iterator[Backend]:
         yield backend
 
 
-def open_terminal_views(options: Options) -> list[View]:
-    """The terminal view and, where asked for, the pause before each step."""
+def make_pause() -> View:
+    """The view that waits for Enter before each step; UsageError where there is no terminal."""
+    from labs.engine.views.pause import Pause
+
+    return Pause()
+
+
+def make_terminal_view(options: Options) -> View:
+    """The terminal view; on standard error where the record goes to standard output."""
     from labs.engine.views.terminal import TerminalView
 
-    views: list[View] = [TerminalView(sys.stderr if options.json == "-" else sys.stdout)]
-    if options.pause:
-        from labs.engine.views.pause import Pause
-
-        views.append(Pause())
-    return views
+    return TerminalView(sys.stderr if options.json == "-" else sys.stdout)
 
 
 def plan_only(view: View) -> View:

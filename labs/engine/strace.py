@@ -67,6 +67,8 @@ def _show(value: Argument | Value) -> str:
 
 
 def _option_name(level: int, option: int) -> str:
-    prefix = PREFIXES.get(level, "SO_")
+    prefix = PREFIXES.get(level)
+    if prefix is None:
+        return str(option)
     names = (name for name in dir(socket) if name.startswith(prefix))
     return next((name for name in names if getattr(socket, name) == option), str(option))

@@ -36,16 +36,17 @@ class DocumentView:
 
 
 class LinesView:
-    """Writes each event as one line of JSON, the moment it comes."""
+    """Writes each event as one line of JSON, the moment it comes; EngineError where it cannot."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def __call__(self, event: Event) -> None:
         """Write the next event."""
-        json.dump(event_line(event), self._stream, ensure_ascii=False)
-        self._stream.write("\n")
-        self._stream.flush()
+        with converted(self._stream.name):
+            json.dump(event_line(event), self._stream, ensure_ascii=False)
+            self._stream.write("\n")
+            self._stream.flush()
 
 
 @contextlib.contextmanager
@@ -74,28 +75,48 @@ def open_json_view(name: str) -> Iterator[DocumentView | LinesView]:
 
 @contextlib.contextmanager
 def open_output(path: Path) -> Iterator[TextIO]:
-    """A file whose content is there when the block ends without an error, and not before.
-
-    Until then it has no name (O_TMPFILE), so that it vanishes with this process.
-    """
+    """A file whose content is there when the block ends without an error, and not before."""
     if path.exists() and not path.is_file():
         with open_or_refuse(path) as stream:  # a device or a pipe
             yield stream
         return
-    try:
-        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o666)
-        os.access(path, os.W_OK)
-    except OSError as error:
-        raise unwritable(path, error) from error
     if path.exists() and not os.access(path, os.W_OK):
-        os.close(descriptor)
         raise unwritable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        yield stream
-        stream.flush()
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        os.link(f"/proc/self/fd/{descriptor}", aside, follow_symlinks=True)
-        aside.replace(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+            stack.callback(os.close, folder)
+            aside = f".{path.name}.{os.getpid()}"
+            descriptor = create_aside(aside, folder, stack)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            yield stream
+            stream.flush()
+            with contextlib.suppress(FileExistsError):
+                # With a folder's descriptor Python calls linkat(), which follows /proc's link.
+                os.link(f"/proc/self/fd/{descriptor}", aside, dst_dir_fd=folder)
+            os.replace(aside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def create_aside(name: str, folder: int, stack: contextlib.ExitStack) -> int:
+    """A new file without a name, which vanishes with this process; open(2) on O_TMPFILE.
+
+    Where the file system cannot do that, it has this name and is removed when the stack ends.
+    """
+    try:
+        return os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o666, dir_fd=folder)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise
+
+    def remove() -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+
+    descriptor = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666, dir_fd=folder)
+    stack.callback(remove)
+    return descriptor
 
 
 def open_or_refuse(path: Path) -> TextIO:

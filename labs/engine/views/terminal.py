@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -54,13 +55,21 @@ SUMMARY = {
 }
 
 
+class PipeConsole(Console):
+    """A console that leaves a broken pipe to its caller, where rich would exit with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what was raised."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 class TerminalView:
     """Writes a run to a stream as it goes on; plain text unless that is a terminal with colour."""
 
     def __init__(self, stream: TextIO) -> None:
         is_terminal = stream.isatty()
         plain = not is_terminal or bool(os.environ.get("NO_COLOR"))
-        self._console = Console(
+        self._console = PipeConsole(
             file=stream,
             color_system=None if plain else "auto",
             width=None if is_terminal else int(os.environ.get("COLUMNS") or PLAIN_WIDTH),

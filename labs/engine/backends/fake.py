@@ -1,0 +1,357 @@
+"""The fake backend: hosts and processes in memory, for plans and for tests of the engine.
+
+It follows a kernel as far as the contract of backends asks (`tests/contract.py`), and no answer of
+it says anything about Linux. What it leaves out besides what `fake_kernel` names: it cannot wait,
+so that a call that would wait is a process that hangs; every program that exec() names exists, and
+runs until it is ended; groups are not looked at; a process has all capabilities or none.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import replace
+from ipaddress import ip_address
+from itertools import count
+from typing import TYPE_CHECKING
+
+from labs.engine.backends.fake_kernel import (
+    PROTOCOLS,
+    WILDCARDS,
+    FakeHost,
+    FakeSocket,
+    Hangs,
+    refusal,
+)
+from labs.engine.errors import CannotRun, EngineError, LabError
+from labs.engine.model import (
+    Argument,
+    CallResult,
+    Credentials,
+    Observation,
+    OpenSocket,
+    ProcessRow,
+    Reference,
+    StartedProcess,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from labs.engine.model import Call, HostPlan, ProcessPlan, Value
+
+UIDS = range(65_536)
+UNCHANGED = -1
+FIRST_DESCRIPTOR = 3
+ALL_CAPABILITIES = (1 << 41) - 1
+PROTOCOL_NUMBERS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+SOCKET_CALLS = {
+    "setsockopt",
+    "getsockopt",
+    "listen",
+    "connect",
+    "send",
+    "recv",
+    "shutdown",
+    "getsockname",
+}
+
+
+class FakeProcess:
+    """A process: its uids, its descriptors, and the calls that a script has it make."""
+
+    def __init__(self, host: FakeHost, credentials: Credentials) -> None:
+        host.processes += 1
+        self.host = host
+        self.pid = host.processes
+        self.credentials = credentials
+        self.sockets: dict[int, FakeSocket] = {}
+        self.inheritable: set[int] = set()
+        self.has_executed = False
+        self.has_exited = False
+
+    def fork(self) -> FakeProcess:
+        """A child that holds the same sockets."""
+        child = FakeProcess(self.host, self.credentials)
+        child.inheritable = set(self.inheritable)
+        for descriptor, held in self.sockets.items():
+            child._hold(descriptor, held)
+        return child
+
+    def make(self, name: str, arguments: Sequence[Argument | Value]) -> Value:
+        """Make a call; OSError where it is refused, another error where it cannot be made."""
+        match name, arguments:
+            case "socket", [int(family), int(kind), *protocol]:
+                return self._socket(family, kind, *protocol)
+            case "set_inheritable", [int(descriptor), int(inheritable)]:
+                self._find(descriptor)
+                (self.inheritable.add if inheritable else self.inheritable.discard)(descriptor)
+                return 0
+            case "exec", [str(), tuple()]:
+                self._exec()
+                return None
+            case "exit", [int(status)]:
+                self.has_exited = True
+                return status
+            case "seteuid" | "setuid" | "setreuid" | "setresuid" | "setfsuid", [*uids]:
+                change: Callable[..., int] = getattr(self, f"_{name}")
+                return change(*uids)
+            case _, [int(descriptor), *rest]:
+                return self._call_socket(name, descriptor, rest)
+        raise LookupError("there is no such call")
+
+    def end(self) -> None:
+        """Close everything."""
+        for descriptor in list(self.sockets):
+            self._close(descriptor)
+
+    def row(self) -> ProcessRow:
+        """What /proc says."""
+        opened = tuple(
+            OpenSocket(
+                descriptor,
+                held.inode,
+                held.is_set(socket.SO_REUSEADDR),
+                held.is_set(socket.SO_REUSEPORT),
+            )
+            for descriptor, held in self.sockets.items()
+        )
+        capabilities = ALL_CAPABILITIES if self._is_root else 0
+        return ProcessRow(self.pid, self.credentials, capabilities, opened)
+
+    # --- sockets ---
+
+    def _call_socket(self, name: str, descriptor: int, rest: Sequence[Argument | Value]) -> Value:
+        held = self._find(descriptor)
+        match name, rest:
+            case "bind", [(str(text), int(port))]:
+                return held.bind((text, port), self._is_root)
+            case "accept", []:
+                return self._keep(held.accept(self.credentials.filesystem))
+            case "close", []:
+                return self._close(descriptor)
+            case "fchown", [int(uid), int()]:
+                return self._fchown(held, uid)
+            case "fstat", []:
+                return held.inode
+            case _ if name in SOCKET_CALLS:
+                call: Callable[..., Value] = getattr(held, name)
+                return call(*rest)
+        raise LookupError("there is no such call")
+
+    def _socket(self, family: int, kind: int, protocol: Argument | Value = 0) -> int:
+        if family not in WILDCARDS:
+            raise refusal(errno.EAFNOSUPPORT)
+        if kind not in PROTOCOLS:
+            raise refusal(errno.ESOCKTNOSUPPORT)
+        if protocol not in (0, PROTOCOL_NUMBERS[PROTOCOLS[kind]]):
+            raise refusal(errno.EPROTONOSUPPORT)
+        nowhere = (WILDCARDS[family], 0)
+        owner, inode = self.credentials.filesystem, next(self.host.inodes)
+        return self._keep(FakeSocket(self.host, family, kind, owner, inode, nowhere, nowhere))
+
+    def _fchown(self, held: FakeSocket, uid: int) -> int:
+        mine = self.credentials.filesystem
+        # To keep one's own takes nothing, to give it to another user CAP_CHOWN.
+        if uid != UNCHANGED and check_uid(uid) and not held.uid == mine == uid:
+            if not self._is_root or mine != 0:
+                raise refusal(errno.EPERM)
+            held.uid = uid
+        return 0
+
+    def _close(self, descriptor: int) -> int:
+        self.sockets.pop(descriptor).release()
+        self.inheritable.discard(descriptor)
+        return 0
+
+    def _find(self, descriptor: int) -> FakeSocket:
+        if descriptor not in self.sockets:
+            raise refusal(errno.EBADF)
+        return self.sockets[descriptor]
+
+    def _keep(self, new: FakeSocket) -> int:
+        free = (number for number in count(FIRST_DESCRIPTOR) if number not in self.sockets)
+        return self._hold(next(free), new)
+
+    def _hold(self, descriptor: int, held: FakeSocket) -> int:
+        self.sockets[descriptor] = held
+        held.holders += 1
+        return descriptor
+
+    # --- the process itself; uids by the rules of credentials(7) ---
+
+    def _exec(self) -> None:
+        for descriptor in set(self.sockets) - self.inheritable:
+            self._close(descriptor)
+        effective = self.credentials.effective
+        self.credentials = replace(self.credentials, saved=effective, filesystem=effective)
+        self.has_executed = True
+
+    @property
+    def _is_root(self) -> bool:
+        return self.credentials.effective == 0
+
+    def _seteuid(self, uid: int) -> int:
+        check_uid(uid)
+        return self._setresuid(UNCHANGED, uid, UNCHANGED)
+
+    def _setuid(self, uid: int) -> int:
+        now = self.credentials
+        check_uid(uid)
+        if self._is_root:
+            return self._setresuid(uid, uid, uid)
+        self._check([uid], [now.real, now.saved])
+        return self._setresuid(UNCHANGED, uid, UNCHANGED)
+
+    def _setreuid(self, real: int, effective: int) -> int:
+        now = self.credentials
+        self._check([real], [now.real, now.effective])
+        self._check([effective], [now.real, now.effective, now.saved])
+        new_effective = now.effective if effective == UNCHANGED else effective
+        if real != UNCHANGED or effective not in (UNCHANGED, now.real):
+            return self._become(real, effective, new_effective)
+        return self._become(real, effective, UNCHANGED)
+
+    def _setresuid(self, real: int, effective: int, saved: int) -> int:
+        now = self.credentials
+        self._check([real, effective, saved], [now.real, now.effective, now.saved])
+        return self._become(real, effective, saved)
+
+    def _setfsuid(self, uid: int) -> int:
+        now = self.credentials
+        own = (now.real, now.effective, now.saved, now.filesystem)
+        if uid in UIDS and (self._is_root or uid in own):
+            self.credentials = replace(now, filesystem=uid)
+        return now.filesystem
+
+    def _check(self, uids: Sequence[int], own: Sequence[int]) -> None:
+        for uid in uids:
+            if uid != UNCHANGED and check_uid(uid) and not self._is_root and uid not in own:
+                raise refusal(errno.EPERM)
+
+    def _become(self, *uids: int) -> int:
+        now = self.credentials
+        pairs = zip(uids, (now.real, now.effective, now.saved), strict=True)
+        real, effective, saved = (old if uid == UNCHANGED else uid for uid, old in pairs)
+        self.credentials = Credentials(real, effective, saved, effective)
+        return 0
+
+
+def check_uid(uid: int) -> bool:
+    """Refuse what is no uid of the lab; ValueError for what is none anywhere."""
+    if uid < UNCHANGED:
+        raise ValueError("a uid is not negative")
+    if uid not in UIDS:
+        raise refusal(errno.EINVAL)
+    return True
+
+
+class FakeBackend:
+    """A backend without a kernel; all of its methods answer at once."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, FakeHost] = {}
+        self._processes: dict[str, FakeProcess] = {}
+        self._inodes = count(1)
+
+    def open_host(self, plan: HostPlan) -> None:
+        """See `Backend.open_host`."""
+        addresses = [ip_address(plan.ipv4), ip_address(plan.ipv6)]
+        self._hosts[plan.name] = FakeHost(addresses, self._hosts, self._inodes)
+
+    def start_process(self, plan: ProcessPlan) -> StartedProcess:
+        """See `Backend.start_process`."""
+        if plan.uid not in UIDS:
+            raise CannotRun(f"Could not take uid {plan.uid}: Invalid argument.")
+        uids = Credentials(plan.uid, plan.uid, plan.uid, plan.uid)
+        return self._keep(plan.name, FakeProcess(self._host(plan.host), uids))
+
+    def fork_process(self, parent: str, child: str) -> StartedProcess:
+        """See `Backend.fork_process`."""
+        return self._keep(child, self._driven(parent).fork())
+
+    def perform(
+        self, process: str, calls: Sequence[Call], *, go_on: bool = False
+    ) -> Sequence[CallResult]:
+        """See `Backend.perform`."""
+        driven = self._driven(process)
+        results: list[CallResult] = []
+        values: list[Value] = []
+        for call in calls:
+            result = perform_one(process, driven, call, values)
+            results.append(result)
+            values.append(result.value)
+            if driven.has_executed:
+                if len(results) == len(calls):
+                    return ()
+                raise EngineError(f"The process {process} has died.")
+            if result.errno and not go_on:
+                break
+        if driven.has_exited:
+            driven.end()
+        return results
+
+    def end_process(self, process: str, signal: int) -> None:  # noqa: ARG002  # each one ends it
+        """See `Backend.end_process`."""
+        self._find(process).end()
+        del self._processes[process]
+
+    def observe(self, host: str) -> Observation:
+        """See `Backend.observe`."""
+        found = self._host(host)
+        processes = [process for process in self._processes.values() if process.host is found]
+        ordered = sorted(found.sockets, key=lambda entry: (entry.kind, entry.family))
+        return Observation(
+            tuple(entry.row() for entry in ordered),
+            tuple(process.row() for process in processes if not process.has_exited),
+        )
+
+    def enter_command(self, host: str) -> str:
+        """See `Backend.enter_command`."""
+        self._host(host)
+        return ""
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._processes.clear()
+        self._hosts.clear()
+
+    def _keep(self, name: str, process: FakeProcess) -> StartedProcess:
+        self._processes[name] = process
+        return StartedProcess(process.pid, process.credentials)
+
+    def _host(self, name: str) -> FakeHost:
+        if name not in self._hosts:
+            raise EngineError(f"There is no host {name}.")
+        return self._hosts[name]
+
+    def _find(self, name: str) -> FakeProcess:
+        if name not in self._processes:
+            raise EngineError(f"There is no process {name}.")
+        return self._processes[name]
+
+    def _driven(self, name: str) -> FakeProcess:
+        found = self._find(name)
+        if found.has_executed or found.has_exited:
+            raise EngineError(f"The process {name} has died.")
+        return found
+
+
+def perform_one(name: str, driven: FakeProcess, call: Call, values: Sequence[Value]) -> CallResult:
+    """What one call of a batch answers; `values` are those of the calls before it."""
+    value, number = None, 0
+    try:
+        arguments = [
+            values[argument.index] if isinstance(argument, Reference) else argument
+            for argument in call.arguments
+        ]
+        value = driven.make(call.name, arguments)
+    except OSError as error:
+        number = error.errno or 0
+    except Hangs as reason:
+        raise EngineError(f"The process {name} hangs: {reason}.") from None
+    except (LookupError, TypeError, ValueError) as error:
+        raise LabError(f"{name}: {call}: {type(error).__name__}: {error}") from error
+    return CallResult(value, number, driven.credentials)

@@ -1,0 +1,109 @@
+"""The directions of dependence that docs/decisions/0001-directions.md and the design fix."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ENGINE = "labs.engine"
+
+# Each library lives behind one adapter.
+ADAPTERS = {
+    "pyroute2": {"labs.engine.backends.namespaces.network"},
+    "rich": {"labs.engine.views.terminal"},
+    "invoke": {"labs.engine.command", "tasks"},
+}
+LAB_MAY_IMPORT = {"labs.engine.script"}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def modules() -> list[tuple[str, Path]]:
+    paths = [ROOT / "tasks.py", *sorted((ROOT / "labs").rglob("*.py"))]
+    return [(module_name(path), path) for path in paths]
+
+
+def imported_by(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: a relative import hides its direction"
+            yield node.module
+
+
+def imports(prefix: str) -> list[tuple[str, str]]:
+    """Pairs of importer and imported for all modules whose name begins so."""
+    return [
+        (name, imported)
+        for name, path in modules()
+        if name.startswith(prefix)
+        for imported in imported_by(path)
+    ]
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(imports(ENGINE)) > 50
+    assert imports("labs.euid")
+
+
+@pytest.mark.parametrize("library", ADAPTERS)
+def test_a_library_has_one_adapter(library: str) -> None:
+    importers = {name for name, imported in imports("") if imported.split(".")[0] == library}
+    assert importers == ADAPTERS[library]
+
+
+def test_a_lab_knows_the_script_alone() -> None:
+    for name, imported in imports("labs."):
+        is_lab = not name.startswith(ENGINE)
+        if is_lab and imported.startswith("labs."):
+            assert imported in LAB_MAY_IMPORT, f"{name} imports {imported}"
+
+
+def test_a_backend_knows_neither_labs_nor_views() -> None:
+    allowed = ("labs.engine.backends", "labs.engine.agent", "labs.engine.errors")
+    for name, imported in imports("labs.engine.backends"):
+        if imported.startswith("labs"):
+            assert imported.startswith((*allowed, "labs.engine.model")), f"{name}: {imported}"
+
+
+def test_a_view_knows_neither_labs_nor_backends() -> None:
+    allowed = {"model", "errors", "record", "strace"}
+    for name, imported in imports("labs.engine.views"):
+        if imported.startswith("labs"):
+            assert imported.removeprefix("labs.engine.") in allowed, f"{name}: {imported}"
+
+
+def test_the_model_knows_nobody() -> None:
+    assert not [pair for pair in imports("labs.engine.model") if pair[1].startswith("labs")]
+
+
+def test_the_agent_is_one_file_of_the_standard_library() -> None:
+    import sys
+
+    imported = {name.split(".")[0] for _, name in imports("labs.engine.agent")}
+    assert imported - {"__future__"} <= sys.stdlib_module_names
+
+
+def test_modules_and_functions_stay_small() -> None:
+    for name, path in modules():
+        source = path.read_text()
+        assert source.count("\n") <= 500, f"{name} is too long"
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno is not None
+                length = node.end_lineno - node.lineno + 1
+                # A lab's script is told from top to bottom.
+                limit = 60 if name.startswith(ENGINE) else 80
+                assert length <= limit, f"{name}.{node.name} has {length} lines"
+
+
+def test_the_widest_interface_has_at_most_eight_methods() -> None:
+    tree = ast.parse((ROOT / "labs/engine/backend.py").read_text())
+    (protocol,) = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    methods = [node.name for node in protocol.body if isinstance(node, ast.FunctionDef)]
+    assert 1 <= len(methods) <= 8

@@ -1,0 +1,113 @@
+"""The record: its JSON form, the published schema, and the stream of events."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from labs.engine.backends.fake import FakeBackend
+from labs.engine.layout import Layout
+from labs.engine.model import Event
+from labs.engine.record import EVENTS, SCHEMA, Record, document, event_line
+from labs.engine.runner import plan_only, run_lab
+from labs.engine.script import EADDRINUSE, OK, Run, exactly, lab
+from labs.engine.views.json import LinesView
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@lab("trial", title="One step of each kind")
+def trial(run: Run) -> None:
+    alice = run.host("server").process("alice", user="alice")
+    with run.step("ok", expect=OK, why="?"):
+        alice.listen(8080)
+    with run.step("refused", expect=EADDRINUSE.by("bind"), why="?"):
+        alice.listen(8080)
+    with run.step("measured", expect=exactly(1, "apple"), why="?") as step:
+        step.measured(1, {"alice": 1})
+    with run.step("skipped", expect=OK, why="?") as step:
+        step.skip("no apples", since="9.9")
+    with run.step("broken", expect=OK, why="?"):
+        raise ValueError("broken")
+
+
+@pytest.fixture(scope="module")
+def events() -> list[Event]:
+    events: list[Event] = []
+    run_lab(trial, FakeBackend(), Layout(5), [events.append])
+    return events
+
+
+def schema() -> Any:
+    return json.loads((DOCS / "record.schema.json").read_text())
+
+
+def record_of(events: list[Event]) -> Record:
+    record = Record()
+    for event in events:
+        record(event)
+    return record
+
+
+def as_read(records: list[Record]) -> Any:
+    return json.loads(json.dumps(document(records)))
+
+
+def test_the_document_is_as_published(events: list[Event]) -> None:
+    validator = jsonschema.Draft202012Validator(schema())
+    validator.check_schema(schema())
+    validator.validate(as_read([record_of(events), record_of(events)]))
+
+
+def test_the_schema_refuses_what_is_not_published(events: list[Event]) -> None:
+    found = as_read([record_of(events)])
+    found["runs"][0]["steps"][0]["mood"] = "good"
+    with pytest.raises(jsonschema.ValidationError, match="mood"):
+        jsonschema.Draft202012Validator(schema()).validate(found)
+
+
+def test_the_schema_has_the_version_of_the_code() -> None:
+    assert schema()["properties"]["schema"]["const"] == SCHEMA
+    assert set(schema()["$defs"]["event"]["properties"]["event"]["enum"]) == set(EVENTS.values())
+
+
+def test_each_kind_of_outcome_is_there(events: list[Event]) -> None:
+    (run,) = as_read([record_of(events)])["runs"]
+    outcomes = [(step["outcome"]["kind"], step["verdict"]) for step in run["steps"]]
+    assert outcomes == [
+        ("ok", "passed"),
+        ("refused", "passed"),
+        ("measured", "passed"),
+        ("skipped", "skipped"),
+        ("broken", "failed"),
+    ]
+    assert run["status"] == 70
+    assert run["seed"] == 5
+    assert [call["errno"] for call in run["steps"][1]["calls"]] == ["", "EADDRINUSE", ""]
+
+
+def test_a_plan_has_no_outcome(events: list[Event]) -> None:
+    record = Record()
+    for event in events:
+        plan_only(record)(event)
+    found = as_read([record])
+    jsonschema.Draft202012Validator(schema()).validate(found)
+    for step in found["runs"][0]["steps"]:
+        assert (step["outcome"], step["verdict"], step["evidence"]) == (None, None, [])
+        assert {call["result"] for call in step["calls"]} <= {""}
+
+
+def test_the_stream_has_every_event_in_order(events: list[Event], tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with path.open("w", encoding="utf-8") as stream:
+        view = LinesView(stream)
+        for event in events:
+            view(event)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines == [json.loads(json.dumps(event_line(event))) for event in events]
+    assert lines[0]["event"] == "run_started"
+    assert lines[-1]["event"] == "run_ended"
+    for line in lines:
+        jsonschema.validate(line, {**schema()["$defs"]["event"], "$defs": schema()["$defs"]})

@@ -1,0 +1,185 @@
+"""The terminal view, from events alone."""
+
+import io
+
+import pytest
+
+from labs.engine.model import (
+    CallMade,
+    Credentials,
+    Event,
+    Evidence,
+    Failed,
+    Ok,
+    ProcessEvidence,
+    ProcessStarted,
+    Quantity,
+    Refused,
+    RunEnded,
+    RunStarted,
+    SocketEvidence,
+    SocketRow,
+    StepEnded,
+    StepStarted,
+    Succeeded,
+    Verdict,
+)
+from labs.engine.views.terminal import TerminalView, aligned, grouped
+
+ALICE = Credentials(64001, 64001, 64001, 64001)
+MIXED = Credentials(64001, 64002, 64002, 64002)
+RUN = RunStarted("euid", "A title", "1.0", "namespaces", "6.18", 7, "2026-01-01T00:00:00+00:00")
+
+
+class Terminal(io.StringIO):
+    """A terminal that writes down what it is given."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def connection(
+    local: tuple[str, int], peer: tuple[str, int], state: str = "ESTABLISHED"
+) -> SocketEvidence:
+    row = SocketRow("tcp", state, local, peer, 64001, 9, 0, 0)
+    return SocketEvidence(row, "alice", ("alice",), False, True)
+
+
+LISTENER = SocketEvidence(
+    SocketRow("tcp", "LISTEN", ("0.0.0.0", 80), ("0.0.0.0", 0), 64001, 7, 2, 128),
+    "alice",
+    ("alice", "child"),
+    False,
+    True,
+)
+
+
+def show(events: list[Event], stream: io.StringIO | None = None) -> str:
+    stream = stream or io.StringIO()
+    view = TerminalView(stream)
+    for event in events:
+        view(event)
+    return stream.getvalue()
+
+
+def one_step(
+    outcome: object = Succeeded(), verdict: Verdict = Verdict.PASSED, calls: int = 1
+) -> list[Event]:
+    evidence = Evidence("server", (LISTENER,), (ProcessEvidence("alice", MIXED, 0),))
+    made = [CallMade("alice", 64002, "bind(3, 0.0.0.0:80)", "0", "") for _ in range(calls)]
+    return [
+        RUN,
+        ProcessStarted("alice", "server", "alice", 2, ALICE),
+        StepStarted(1, "Alice listens", Ok(), "Because it is free."),
+        *made,
+        StepEnded(1, outcome, verdict, (evidence,)),  # type: ignore[arg-type]
+        RunEnded(0),
+    ]
+
+
+def test_a_step_shows_calls_evidence_outcome_and_reason() -> None:
+    lines = show(one_step()).splitlines()
+    assert lines[0] == "euid  A title"
+    assert "seed 7" in lines[1]
+    assert " 1  Alice listens" in lines
+    folded = [" ".join(line.split()) for line in lines]
+    assert "alice/64002 bind(3, 0.0.0.0:80) = 0" in folded
+    assert "tcp 0.0.0.0:80 LISTEN alice/64001 alice, child port 2/128 7" in folded
+    assert any("real 64001, effective 64002" in line for line in lines)
+    assert any("expected OK, observed OK" in line for line in lines)
+    assert "    Because it is free." in lines
+    assert lines[-1] == "1 step: 1 as expected"
+
+
+def test_no_line_ends_in_blanks_and_none_is_coloured_without_a_terminal() -> None:
+    text = show(one_step())
+    assert "\x1b" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_a_terminal_gets_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[" in show(one_step(), Terminal())
+
+
+def test_no_color_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in show(one_step(), Terminal())
+
+
+def test_an_encoding_without_signs_gets_ascii() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="latin-1", errors="strict", write_through=True)
+    view = TerminalView(stream)
+    for event in one_step(calls=40):
+        view(event)
+    assert raw.getvalue().decode("ascii").count("ok expected OK") == 1
+    assert b"x 40" in raw.getvalue()
+
+
+def test_what_differs_is_named_at_the_end() -> None:
+    events = one_step(Failed("EPERM", "bind"), Verdict.DIFFERS)
+    text = show(events)
+    assert "expected OK, observed EPERM from bind()" in text
+    assert "1 step: 1 otherwise" in text
+    assert "  step 1 otherwise" in text
+
+
+def test_many_calls_of_a_kind_are_counted_and_a_refused_one_is_never_hidden() -> None:
+    events = one_step(calls=30)
+    events.insert(-2, CallMade("alice", 64001, "bind(9, 0.0.0.0:80)", "-1 EPERM (No)", "EPERM"))
+    text = show(events)
+    assert text.count("bind(3, 0.0.0.0:80)") == 1
+    assert "x 30" in text
+    assert "-1 EPERM (No)" in text
+
+
+def test_shares_are_shown() -> None:
+    quantity = Quantity("connections", 40, {"alice": 30, "bob": 10})
+    text = show(one_step(quantity, Verdict.PASSED))
+    assert "observed 40 connections" in text
+    assert "alice 30, bob 10" in text
+
+
+def test_a_plan_shows_what_is_expected_and_no_outcome() -> None:
+    events: list[Event] = [
+        RUN,
+        ProcessStarted("alice", "server", "alice", 2, ALICE),
+        StepStarted(1, "One", Refused("EPERM"), "Reason one."),
+        CallMade("alice", 64001, "bind(3, 0.0.0.0:80)", "", ""),
+        StepStarted(2, "Two", Ok(), "Reason two."),
+        RunEnded(0),
+    ]
+    text = show(events)
+    assert "    expected EPERM" in text
+    assert "observed" not in text
+    assert "bind(3, 0.0.0.0:80)\n" in text
+    assert "Reason two." in text
+
+
+def test_an_error_and_its_hint_come_last() -> None:
+    lines = show([RUN, RunEnded(70, "It broke.", "Mend it.")]).splitlines()
+    assert lines[-2:] == ["It broke.", "  Mend it."]
+
+
+def test_a_servers_connections_are_one_line() -> None:
+    rows = [connection(("10.0.0.1", 80), ("10.0.0.2", port)) for port in range(5000, 5040)]
+    (listener, connections) = grouped([LISTENER, *rows])
+    assert (listener.count, connections.count) == (1, 40)
+    assert connections.is_served
+    assert connections.local == "10.0.0.1:80"
+
+
+def test_a_clients_connections_are_one_line() -> None:
+    rows = [connection(("10.0.0.2", port), ("10.0.0.1", 80)) for port in range(5000, 5040)]
+    (connections,) = grouped(rows)
+    assert (connections.local, connections.peer) == ("10.0.0.2:*", "10.0.0.1:80")
+    assert not connections.is_served
+
+
+def test_wide_characters_take_two_columns() -> None:
+    assert aligned([["端口", "x"], ["port", "y"]]) == ["端口  x", "port  y"]
