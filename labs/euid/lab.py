@@ -39,8 +39,19 @@ def euid(run: Run) -> None:
     ):
         stranger.listen(port, reuseport=True)
 
-    connections = serve_clients(run, server, elsewhere, port, members)
-    leave_the_port(run, server, port, members, connections)
+    clients, accepted = serve_clients(run, server, elsewhere, port, members)
+    with run.step(
+        "The clients close, then the servers",
+        expect=exactly(0, "connections left on the server"),
+        why="The side that closes first keeps the connection in TIME_WAIT. Here that is the "
+        "client's host; nothing is left behind that could stand in Bob's way.",
+    ) as step:
+        close_all(clients)
+        wait_until_none(run, server, port, "ESTABLISHED")
+        close_all(accepted)
+        wait_until_none(run, server, port, "LAST_ACK")
+        step.measured(sum(row.state != "LISTEN" for row in server.sockets(port)))
+    leave_the_port(run, server, port, members)
 
 
 def form_group(run: Run, server: Host, port: int) -> list[Socket]:
@@ -178,8 +189,8 @@ def change_uids(run: Run, server: Host, port: int) -> list[Socket]:
 
 def serve_clients(
     run: Run, server: Host, elsewhere: Host, port: int, members: Sequence[Socket]
-) -> list[Socket]:
-    """Connections reach the group and nobody else; returns both ends of them, clients first."""
+) -> tuple[list[Socket], list[Socket]]:
+    """Connections reach the group and nobody else; returns their clients' and servers' ends."""
     client = elsewhere.process("client", user="bob")
     with run.step(
         f"{CONNECTIONS} connections come from another host",
@@ -194,7 +205,7 @@ def serve_clients(
             member.process.name: len(got) for member, got in zip(members, accepted, strict=True)
         }
         step.measured(sum(shares.values()), shares)
-    return connected + [socket for got in accepted for socket in got]
+    return connected, [socket for got in accepted for socket in got]
 
 
 def wait_for_queues(run: Run, server: Host, port: int) -> dict[int, int]:
@@ -211,22 +222,24 @@ def wait_for_queues(run: Run, server: Host, port: int) -> dict[int, int]:
     return queues()
 
 
-def leave_the_port(
-    run: Run, server: Host, port: int, members: Sequence[Socket], connections: Sequence[Socket]
-) -> None:
+def wait_until_none(run: Run, server: Host, port: int, state: str) -> None:
+    """Wait until no socket on the port is in this state."""
+    run.wait_until(
+        lambda: all(row.state != state for row in server.sockets(port)), f"none in {state}"
+    )
+
+
+def leave_the_port(run: Run, server: Host, port: int, members: Sequence[Socket]) -> None:
     """Bob gets the port when nothing of Alice's is left on it, and not before."""
     bob = server.process("bob-4", user="bob")
-    *most, last = members
+    last, *others = members
     with run.step(
         "Alice closes all but one of her listeners, and Bob asks",
         expect=EADDRINUSE.by("bind"),
         why="A port has no owner of its own. As long as one socket of Alice's is bound to it, "
         "Bob's has to get along with that one.",
     ):
-        # The clients first: the side that closes first keeps its port in TIME_WAIT.
-        close_all(connections)
-        close_all(most)
-        run.wait_until(lambda: len(server.sockets(port)) == 1, "the connections are gone")
+        close_all(others)
         bob.listen(port, reuseport=True)
 
     with run.step(

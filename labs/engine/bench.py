@@ -1,0 +1,405 @@
+"""Measures speed as ratios: each side in the same run, by turns, and the medians compared.
+
+A machine's speed changes from one moment to the next, so a duration alone says little; what is
+measured here is how many times longer bindlab takes than the least that the task could cost, or
+than Mininet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from labs.engine.errors import EngineError, ExitStatus
+from labs.engine.layout import Layout
+from labs.engine.model import Call, ProcessPlan, Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from labs.engine.backend import Backend
+    from labs.engine.model import HostPlan
+
+ROOT = Path(__file__).parents[2]
+
+WHOLE_RUN_LIMIT = 3.0
+START_LIMIT = 5.0
+MININET_LIMIT = 0.25
+LEAST_CALLS = 10_000  # a second
+
+WHOLE_RUN_ROUNDS = 11
+START_ROUNDS = 200
+HOSTS_ROUNDS = 5
+CALLS_ROUNDS = 25
+
+FEW_HOSTS = 50
+MANY_HOSTS = 500
+BATCH = 1_000
+CALLS_IN_TURN = 4  # socket, setsockopt, getsockname, close
+
+# A bare interpreter measures once for every line that it reads.
+BARE = """
+import os, socket, sys, time
+{measure}
+for line in sys.stdin:
+    print(measure(), flush=True)
+"""
+
+# setuid() to another user needs root; to one's own uid it costs the same call.
+BARE_FORK = """
+uid = os.getuid() or 65534
+def measure():
+    start = time.perf_counter()
+    pid = os.fork()
+    if pid == 0:
+        os.setuid(uid)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return time.perf_counter() - start
+"""
+
+BARE_CALLS = f"""
+def measure():
+    start = time.perf_counter()
+    for _ in range({BATCH // CALLS_IN_TURN}):
+        new = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        new.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        new.getsockname()
+        new.close()
+    return time.perf_counter() - start
+"""
+
+MININET_PYTHON = "/usr/bin/python3"  # where the distribution's package puts its module
+
+# Mininet's own preparation raises limits of the whole machine, and takes time: it is left out.
+MININET_CODE = f"""
+import time
+from mininet.net import Mininet
+from mininet.nodelib import LinuxBridge
+from mininet.topo import SingleSwitchTopo
+Mininet.inited = True
+start = time.perf_counter()
+net = Mininet(topo=SingleSwitchTopo({FEW_HOSTS}), switch=LinuxBridge, controller=None)
+net.start()
+alive = time.perf_counter()
+processes = {{host.pid for host in net.hosts if host.shell.poll() is None}}
+assert len(processes) == {FEW_HOSTS}, processes
+checked = time.perf_counter()
+net.stop()
+print(time.perf_counter() - checked + alive - start)
+"""
+
+# Mininet works in the machine's own network; here it gets one that ends with it.
+APART = ("unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
+MININET_DEADLINE = 300.0  # seconds
+
+HEADINGS = ("name", "ours", "other", "ratio", "limit", "within")
+WIDTHS = (50, 10, 10, 7, 9, 6)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How our side did against the other: medians, in the unit that the table shows.
+
+    `ratio` is our time divided by the other's; `within` is None where nothing is required.
+    """
+
+    name: str
+    ours: str
+    other: str
+    ratio: float
+    limit: str
+    within: bool | None
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """A comparison that cannot be made here, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class HostsOpened:
+    """How long it took to open hosts, reach each and close them, and how many were reached."""
+
+    seconds: float
+    reached: int
+
+
+def run_benchmarks() -> ExitStatus:
+    """Make every comparison and print a table of them; DIFFERS if one is beyond its limit."""
+    write_line(HEADINGS)
+    beyond = False
+    for row in measure_everything():
+        match row:
+            case Comparison():
+                word = {True: "yes", False: "no", None: "-"}[row.within]
+                write_line((row.name, row.ours, row.other, f"{row.ratio:.3g}", row.limit, word))
+                beyond = beyond or row.within is False
+            case NotMeasured():
+                write_line((row.name, f"not measured: {row.reason}"))
+    return ExitStatus.DIFFERS if beyond else ExitStatus.PASSED
+
+
+def measure_everything() -> Iterator[Comparison | NotMeasured]:
+    """All comparisons, one after the other."""
+    yield compare_whole_run()
+    yield compare_start()
+    yield compare_calls()
+    few: list[HostsOpened] = []
+    yield compare_with_mininet(few)
+    yield compare_sizes(few)
+
+
+def write_line(cells: Sequence[str]) -> None:
+    """Print cells in columns, so that each row can be read as soon as it is measured."""
+    padded = (cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=False))
+    sys.stdout.write("  ".join(padded).rstrip() + "\n")
+    sys.stdout.flush()
+
+
+def take_turns(
+    rounds: int, ours: Callable[[], float], other: Callable[[], float]
+) -> tuple[float, float]:
+    """Measure both sides by turns; their medians in seconds."""
+    pairs = [(ours(), other()) for _ in range(rounds)]
+    return median(pair[0] for pair in pairs), median(pair[1] for pair in pairs)
+
+
+def compare_times(name: str, ours: float, other: float, limit: float) -> Comparison:
+    """A comparison of two durations in seconds."""
+    ratio = ours / other
+    return Comparison(
+        name, show_seconds(ours), show_seconds(other), ratio, f"{limit:g}", ratio <= limit
+    )
+
+
+def show_seconds(seconds: float) -> str:
+    """A duration in the unit that suits it."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+
+
+# --- a whole run --------------------------------------------------------------------------
+
+
+def compare_whole_run() -> Comparison:
+    """A lab from the command line to its end, against Invoke that does nothing."""
+    own = shutil.which("invoke", path=sysconfig.get_path("scripts"))
+    invoke = [own] if own else [sys.executable, "-m", "invoke"]
+    lab, nothing = [*invoke, "lab.euid"], [*invoke, "--version"]
+    for command in (lab, nothing):
+        time_command(command)  # the first run compiles and fills caches
+    ours, other = take_turns(
+        WHOLE_RUN_ROUNDS, lambda: time_command(lab), lambda: time_command(nothing)
+    )
+    return compare_times("invoke lab.euid : invoke --version", ours, other, WHOLE_RUN_LIMIT)
+
+
+def time_command(command: Sequence[str]) -> float:
+    """How long a command takes whose output is read from a pipe and thrown away."""
+    start = perf_counter()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
+    seconds = perf_counter() - start
+    if done.returncode:
+        raise EngineError(f"{' '.join(command)} failed: {done.stderr.decode().strip()}")
+    return seconds
+
+
+# --- one process --------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def open_bare(measure: str) -> Iterator[Callable[[], float]]:
+    """A function that lets a fresh Python with nothing but the standard library measure itself."""
+    code = BARE.format(measure=measure)
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as python:
+        asked, answered = python.stdin, python.stdout
+        assert asked is not None and answered is not None
+
+        def once() -> float:
+            asked.write("\n")
+            asked.flush()
+            line = answered.readline()
+            if not line:
+                raise EngineError("The bare interpreter has died.")
+            return float(line)
+
+        yield once
+
+
+def compare_start() -> Comparison:
+    """Starting one more process on a warm host, against fork, setuid and exit in bare Python."""
+    from labs.engine.backends.namespaces.backend import open_namespaces
+
+    layout = Layout(None)
+    plan = ProcessPlan("one-more", "server", layout.uid("alice"))
+    with open_namespaces() as backend, open_bare(BARE_FORK) as other:
+        backend.open_host(layout.host("server"))
+
+        def ours() -> float:
+            start = perf_counter()
+            backend.start_process(plan)
+            seconds = perf_counter() - start
+            backend.end_process(plan.name, 0)
+            return seconds
+
+        take_turns(START_ROUNDS // 10, ours, other)
+        seconds = take_turns(START_ROUNDS, ours, other)
+    return compare_times("one more process : fork, setuid, exit", *seconds, START_LIMIT)
+
+
+def compare_calls() -> Comparison:
+    """Calls a second through one process in batches, against a plain loop in bare Python."""
+    from labs.engine.backends.namespaces.backend import open_namespaces
+
+    layout = Layout(None)
+    batch = make_batch()
+    with open_namespaces() as backend, open_bare(BARE_CALLS) as other:
+        backend.open_host(layout.host("server"))
+        backend.start_process(ProcessPlan("caller", "server", layout.uid("alice")))
+
+        def ours() -> float:
+            start = perf_counter()
+            results = backend.perform("caller", batch)
+            seconds = perf_counter() - start
+            if len(results) != BATCH or results[-1].errno:
+                raise EngineError(f"A call of the benchmark failed: {results[-1].errno_name}.")
+            return seconds
+
+        take_turns(CALLS_ROUNDS // 10, ours, other)
+        mine, bare = take_turns(CALLS_ROUNDS, ours, other)
+    return Comparison(
+        name=f"calls a second, batches of {BATCH:,} : bare loop",
+        ours=f"{BATCH / mine:,.0f}",
+        other=f"{BATCH / bare:,.0f}",
+        ratio=mine / bare,
+        limit=f">={LEAST_CALLS:,}",
+        within=BATCH / mine >= LEAST_CALLS,
+    )
+
+
+def make_batch() -> list[Call]:
+    """What the bare loop calls, in the same order."""
+    batch = []
+    for index in range(0, BATCH, CALLS_IN_TURN):
+        new = Reference(index)
+        batch += [
+            Call("socket", (socket.AF_INET, socket.SOCK_STREAM)),
+            Call("setsockopt", (new, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)),
+            Call("getsockname", (new,)),
+            Call("close", (new,)),
+        ]
+    return batch
+
+
+# --- many hosts ---------------------------------------------------------------------------
+
+
+def compare_with_mininet(few: list[HostsOpened]) -> Comparison | NotMeasured:
+    """Hosts opened, reached and gone, against Mininet's start and stop; ours go to `few` too."""
+    name = f"{FEW_HOSTS} hosts, reached, gone : Mininet start, stop"
+    open_and_reach(2)  # imports, and modules that the kernel loads on first use
+    reason = find_mininet_obstacle()
+    if reason:
+        few.extend(open_and_reach(FEW_HOSTS) for _ in range(HOSTS_ROUNDS))
+        return NotMeasured(name, reason)
+
+    def ours() -> float:
+        few.append(open_and_reach(FEW_HOSTS))
+        return few[-1].seconds
+
+    seconds = take_turns(HOSTS_ROUNDS, ours, time_mininet)
+    comparison = compare_times(name, *seconds, MININET_LIMIT)
+    unreached = FEW_HOSTS - min(opened.reached for opened in few)
+    if unreached:
+        raise EngineError(f"{unreached} of {FEW_HOSTS} hosts could not be reached.")
+    return comparison
+
+
+def compare_sizes(few: Sequence[HostsOpened]) -> Comparison:
+    """Many hosts against the time of as many in small runs; within if each could be reached."""
+    many = open_and_reach(MANY_HOSTS)
+    other = median(opened.seconds for opened in few) * MANY_HOSTS / FEW_HOSTS
+    return Comparison(
+        name=f"{MANY_HOSTS} hosts, {many.reached} reached : {MANY_HOSTS // FEW_HOSTS} x {FEW_HOSTS}",
+        ours=show_seconds(many.seconds),
+        other=show_seconds(other),
+        ratio=many.seconds / other,
+        limit="-",
+        within=None if many.reached == MANY_HOSTS else False,
+    )
+
+
+def open_and_reach(count: int) -> HostsOpened:
+    """Open hosts on one bridge, reach each once by TCP from its neighbour, and close all."""
+    from labs.engine.backends.namespaces.backend import open_namespaces
+
+    layout = Layout(None)
+    start = perf_counter()
+    with open_namespaces() as backend:
+        plans = [layout.host(f"host-{number}") for number in range(count)]
+        for plan in plans:
+            backend.open_host(plan)
+            backend.start_process(ProcessPlan(plan.name, plan.name, layout.uid("alice")))
+        reached = reach_each(backend, plans, layout.port(8080))
+    return HostsOpened(perf_counter() - start, reached)
+
+
+def reach_each(backend: Backend, plans: Sequence[HostPlan], port: int) -> int:
+    """Let the process of each host listen, and that of the host before connect; how many could."""
+    new = Call("socket", (socket.AF_INET, socket.SOCK_STREAM))
+    for plan in plans:
+        bind = Call("bind", (Reference(0), (plan.ipv4, port)))
+        results = backend.perform(plan.name, [new, bind, Call("listen", (Reference(0), 1))])
+        if results[-1].errno:
+            raise EngineError(f"{plan.name} cannot listen: {results[-1].errno_name}.")
+    reached = 0
+    for index, plan in enumerate(plans):
+        connect = Call("connect", (Reference(0), (plan.ipv4, port)))
+        results = backend.perform(plans[index - 1].name, [new, connect])
+        reached += results[-1].errno == 0
+    return reached
+
+
+def find_mininet_obstacle() -> str:
+    """Why Mininet cannot be measured here; empty if it can."""
+    if os.geteuid() != 0:
+        return "Mininet needs root"
+    missing = [name for name in ("unshare", "brctl", "mnexec") if shutil.which(name) is None]
+    if missing or not Path(MININET_PYTHON).exists():
+        return "Mininet is not installed (sudo apt-get install mininet bridge-utils)"
+    probe = [*APART, MININET_PYTHON, "-c", "import mininet.net"]
+    done = subprocess.run(probe, capture_output=True, text=True)
+    if done.returncode:
+        return "Mininet does not start: " + (done.stderr.strip().splitlines() or ["no word"])[-1]
+    return ""
+
+
+def time_mininet() -> float:
+    """How long Mininet takes to start and stop the same number of hosts, by its own clock."""
+    done = subprocess.run(
+        [*APART, MININET_PYTHON, "-c", MININET_CODE],
+        capture_output=True,
+        text=True,
+        timeout=MININET_DEADLINE,
+    )
+    if done.returncode:
+        raise EngineError(f"Mininet failed: {done.stderr.strip()}")
+    return float(done.stdout.splitlines()[-1])

@@ -1,0 +1,101 @@
+"""Every lab on the real kernel: all steps as expected, and not when its mechanism is broken."""
+
+import re
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from socket import SO_REUSEPORT
+
+import pytest
+
+from labs.engine.backends.namespaces.backend import NamespacesBackend, open_namespaces
+from labs.engine.catalogue import find_labs
+from labs.engine.errors import ExitStatus
+from labs.engine.layout import Layout
+from labs.engine.model import Call, CallResult, Event, StepEnded, Verdict
+from labs.engine.runner import run_lab
+from labs.engine.script import Lab
+
+pytestmark = pytest.mark.namespaces
+
+ROOT = Path(__file__).parents[2]
+LABS = {entry.name: entry for entry in find_labs()}
+
+
+@pytest.fixture
+def backend() -> Iterator[NamespacesBackend]:
+    with open_namespaces() as backend:
+        yield backend
+
+
+def run(lab: Lab, backend: NamespacesBackend, layout: Layout) -> tuple[ExitStatus, list[StepEnded]]:
+    events: list[Event] = []
+    status = run_lab(lab, backend, layout, [events.append])
+    return status, [event for event in events if isinstance(event, StepEnded)]
+
+
+def differing(steps: Sequence[StepEnded]) -> list[int]:
+    return [step.number for step in steps if step.verdict is Verdict.DIFFERS]
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2])
+@pytest.mark.parametrize("name", LABS)
+def test_a_lab_passes(name: str, seed: int | None, backend: NamespacesBackend) -> None:
+    status, steps = run(LABS[name].load(), backend, Layout(seed))
+    assert status is ExitStatus.PASSED
+    assert {step.verdict for step in steps} == {Verdict.PASSED}
+    assert len(steps) > 1
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_every_step_has_evidence(name: str, backend: NamespacesBackend) -> None:
+    _, steps = run(LABS[name].load(), backend, Layout(None))
+    assert all(step.evidence for step in steps)
+
+
+class OneUser(Layout):
+    """A layout in which Bob is Alice."""
+
+    def uid(self, user: str) -> int:
+        return super().uid("alice" if user == "bob" else user)
+
+
+def test_euid_differs_where_bob_is_alice(backend: NamespacesBackend) -> None:
+    status, steps = run(LABS["euid"].load(), backend, OneUser(None))
+    assert status is ExitStatus.DIFFERS
+    # Whatever takes Bob for another user, and what comes of his being in the group.
+    assert differing(steps) == [4, 11, 12, 15, 16, 17]
+
+
+def test_euid_differs_without_the_option(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perform = backend.perform
+
+    def without_reuseport(
+        process: str, calls: Sequence[Call], *, go_on: bool = False
+    ) -> Sequence[CallResult]:
+        harmless = [
+            Call("setsockopt", (*call.arguments[:-1], 0))
+            if SO_REUSEPORT in call.arguments
+            else call
+            for call in calls
+        ]
+        return perform(process, harmless, go_on=go_on)
+
+    monkeypatch.setattr(backend, "perform", without_reuseport)
+    status, steps = run(LABS["euid"].load(), backend, Layout(None))
+    assert status is not ExitStatus.PASSED
+    assert differing(steps)[:2] == [2, 3]
+
+
+def test_the_lab_of_the_readme_is_complete(backend: NamespacesBackend) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 1
+    assert blocks[0].count("\n") < 45
+    module = types.ModuleType("bound")
+    exec(compile(blocks[0], "README.md", "exec"), vars(module))
+    (lab,) = [value for value in vars(module).values() if isinstance(value, Lab)]
+    status, steps = run(lab, backend, Layout(None))
+    assert status is ExitStatus.PASSED
+    assert [step.verdict for step in steps] == [Verdict.PASSED] * 4
