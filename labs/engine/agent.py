@@ -1,7 +1,6 @@
 """The agent: one real process of a lab, which makes one call at a time for the lab's script.
 
-One file, standard library only, so that it can be carried to wherever the process has to be. The
-warm parent is process 1 of a host: it forks the agents, ends them, and says what /proc shows.
+One file, standard library only, so that it can be carried to wherever the process has to be.
 
 A message is one line of JSON on a stream socket; descriptors and the sender's credentials may
 travel beside it. End of file means exit.
@@ -10,9 +9,9 @@ travel beside it. End of file means exit.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
-import select
 import signal
 import socket
 
@@ -27,10 +26,10 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
-SYS_PIDFD_GETFD = 438  # the same number on every architecture (since 5.6)
 
-# High, so that a process's first socket is descriptor 3, as in a program of one's own.
-CHANNEL_DESCRIPTOR = 1000
+# High, so that a process's first socket is descriptor 3, as in a program of one's own; and below
+# what any limit on descriptors allows.
+CHANNEL_DESCRIPTOR = 250
 MAXIMUM_DESCRIPTORS = 8
 CREDENTIALS_SIZE = 12  # struct ucred: pid, uid, gid
 
@@ -53,11 +52,6 @@ def prctl(option: int, value: int | bytes) -> None:
 def setfsuid(uid: int) -> int:
     """setfsuid(2): sets the file-system uid and returns the one before; it reports no error."""
     return int(libc.setfsuid(uid))
-
-
-def pidfd_getfd(pidfd: int, descriptor: int) -> int:
-    """pidfd_getfd(2): a copy of another process's descriptor."""
-    return checked(libc.syscall(SYS_PIDFD_GETFD, pidfd, descriptor, 0))
 
 
 def own_uids() -> list[int]:
@@ -174,59 +168,63 @@ class Agent:
 
     def call_setsockopt(self, descriptor: int, level: int, option: int, value: int | str) -> Json:
         content = value.encode("latin-1") if isinstance(value, str) else value
-        self.sockets[descriptor].setsockopt(level, option, content)
+        self._find(descriptor).setsockopt(level, option, content)
         return 0
 
     def call_getsockopt(self, descriptor: int, level: int, option: int) -> Json:
-        return self.sockets[descriptor].getsockopt(level, option)
+        return self._find(descriptor).getsockopt(level, option)
 
     def call_bind(self, descriptor: int, address: list[Json]) -> Json:
-        self.sockets[descriptor].bind(tuple(address))
+        self._find(descriptor).bind(tuple(address))
         return 0
 
     def call_listen(self, descriptor: int, backlog: int) -> Json:
-        self.sockets[descriptor].listen(backlog)
+        self._find(descriptor).listen(backlog)
         return 0
 
     def call_accept(self, descriptor: int) -> Json:
-        connection, peer = self.sockets[descriptor].accept()
+        connection, peer = self._find(descriptor).accept()
         connection.setblocking(True)
         return [self._keep(connection), list(peer[:2])]
 
     def call_connect(self, descriptor: int, address: list[Json]) -> Json:
-        self.sockets[descriptor].connect(tuple(address))
+        self._find(descriptor).connect(tuple(address))
         return 0
 
     def call_send(self, descriptor: int, text: str) -> Json:
-        return self.sockets[descriptor].send(text.encode("latin-1"))
+        return self._find(descriptor).send(text.encode("latin-1"))
 
     def call_recv(self, descriptor: int, size: int) -> Json:
-        return self.sockets[descriptor].recv(size).decode("latin-1")
+        return self._find(descriptor).recv(size).decode("latin-1")
 
     def call_shutdown(self, descriptor: int, how: int) -> Json:
-        self.sockets[descriptor].shutdown(how)
+        self._find(descriptor).shutdown(how)
         return 0
 
     def call_getsockname(self, descriptor: int) -> Json:
-        return list(self.sockets[descriptor].getsockname()[:2])
+        return list(self._find(descriptor).getsockname()[:2])
 
     def call_close(self, descriptor: int) -> Json:
-        # Not socket.close(), which would take an unknown number for a closed socket.
-        os.close(descriptor)
-        self.sockets.pop(descriptor).detach()
+        self._find(descriptor).close()
+        del self.sockets[descriptor]
         return 0
 
     def call_fchown(self, descriptor: int, uid: int, gid: int) -> Json:
-        os.fchown(descriptor, uid, gid)
+        os.fchown(self._find(descriptor).fileno(), uid, gid)
         return 0
 
     def call_fstat(self, descriptor: int) -> Json:
         """Answer with st_ino alone, the inode by which sock_diag knows the socket."""
-        return os.fstat(descriptor).st_ino
+        return os.fstat(self._find(descriptor).fileno()).st_ino
 
     def call_set_inheritable(self, descriptor: int, inheritable: int) -> Json:
-        os.set_inheritable(descriptor, bool(inheritable))
+        os.set_inheritable(self._find(descriptor).fileno(), bool(inheritable))
         return 0
+
+    def _find(self, descriptor: int) -> socket.socket:
+        if descriptor not in self.sockets:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self.sockets[descriptor]
 
     def _keep(self, new: socket.socket) -> int:
         self.sockets[new.fileno()] = new
@@ -311,47 +309,6 @@ def take_user(uid: int) -> None:
     stay_readable()
 
 
-class WarmParent:
-    """Process 1 of a host: forks agents, ends processes, and reads what /proc says of them."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-
-    def serve(self) -> NoReturn:
-        """Say who this is, then answer requests; never returns."""
-        self.stream.send({"pid": os.getpid()})
-        while (request := self.stream.receive()) is not None:
-            self.stream.send(answer_to(self._answer, request))
-            reap_children()
-        os._exit(0)
-
-    def _answer(self, request: Message) -> Message:
-        match request:
-            case {"do": "start", "name": str(name), "uid": int(uid)}:
-                return self._start(name, uid)
-            case {"do": "end", "pid": int(pid), "signal": int(number), "timeout": float(seconds)}:
-                return {"ended": end_process(pid, number, seconds)}
-            case {"do": "observe"}:
-                return {"processes": list(observe_processes())}
-        raise ValueError(request)
-
-    def _start(self, name: str, uid: int) -> Message:
-        channel = self.stream.take_descriptor()
-        pid = os.fork()
-        if pid == 0:
-            self.stream.connection.close()
-            agent = Agent(Stream(move_channel(channel)))
-            try:
-                prctl(PR_SET_NAME, name.encode()[:15])
-                take_user(uid)
-            except OSError as error:
-                agent.stream.send({"errno": error.errno, "doing": f"take uid {uid}"})
-                os._exit(1)
-            agent.serve()
-        os.close(channel)
-        return {"pid": pid}
-
-
 def answer_to(handler: Callable[[Message], Message], request: Message) -> Message:
     """The handler's answer; an OSError as errno and what was being done, a fault as its text."""
     try:
@@ -360,69 +317,3 @@ def answer_to(handler: Callable[[Message], Message], request: Message) -> Messag
         return {"errno": error.errno, "doing": str(request.get("do")), "text": str(error)}
     except Exception as error:
         return {"fault": f"{request.get('do')}: {type(error).__name__}: {error}"}
-
-
-def reap_children() -> None:
-    """Wait for every child that has ended."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-
-
-def end_process(pid: int, number: int, timeout: float) -> bool:
-    """Send a signal (0: none) and wait until the process is gone; False if it is still there."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        if number:
-            signal.pidfd_send_signal(pidfd, number)
-        # Readable once the process has given up all it held, its sockets included.
-        return bool(select.select([pidfd], [], [], timeout)[0])
-    finally:
-        os.close(pidfd)
-
-
-def observe_processes() -> list[Message]:
-    """Each process of this pid namespace but the first: uids, capabilities, sockets, options."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) != os.getpid():
-            try:
-                found.append(observe_process(int(entry)))
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # it ended while it was read
-    return found
-
-
-def observe_process(pid: int) -> Message:
-    """What /proc/PID says, and the options of its sockets, read from copies of them."""
-    with open(f"/proc/{pid}/status") as status:
-        fields = dict(line.rstrip("\n").split(":\t", 1) for line in status if ":\t" in line)
-    pidfd = os.pidfd_open(pid)
-    try:
-        sockets: list[Json] = []
-        for entry in os.listdir(f"/proc/{pid}/fd"):
-            target = os.readlink(f"/proc/{pid}/fd/{entry}")
-            if target.startswith("socket:[") and int(entry) != CHANNEL_DESCRIPTOR:
-                sockets.append([int(entry), int(target[8:-1]), *read_options(pidfd, int(entry))])
-    finally:
-        os.close(pidfd)
-    return {
-        "pid": pid,
-        "uids": [int(uid) for uid in fields["Uid"].split()],
-        "capabilities": int(fields["CapEff"], 16),
-        "sockets": sockets,
-    }
-
-
-def read_options(pidfd: int, descriptor: int) -> tuple[bool, bool]:
-    """SO_REUSEADDR and SO_REUSEPORT of another process's socket."""
-    with socket.socket(fileno=pidfd_getfd(pidfd, descriptor)) as copy:
-        return (
-            bool(copy.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)),
-            bool(copy.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)),
-        )

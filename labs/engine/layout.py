@@ -1,9 +1,14 @@
 """Which ports, uids and addresses a run uses: fixed ones, or others for each seed."""
 
-from random import Random
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from labs.engine.errors import LabError
 from labs.engine.model import HostPlan
+
+if TYPE_CHECKING:
+    from random import Random
 
 ROOT = "root"
 FIRST_UID = 64_001
@@ -21,7 +26,7 @@ class Layout:
 
     def __init__(self, seed: int | None) -> None:
         self.seed = seed
-        self._random = None if seed is None else Random(seed)
+        self._random = None if seed is None else make_random(seed)
         self._network = self._random.choice(NETWORKS) if self._random else FIRST_NETWORK
         self._ports: dict[int, int] = {}
         self._uids = {ROOT: 0}
@@ -70,3 +75,10 @@ class Layout:
         while (number := self._random.choice(numbers)) in taken:
             pass
         return number
+
+
+def make_random(seed: int) -> Random:
+    """A generator that draws the same numbers for the same seed on every machine."""
+    from random import Random
+
+    return Random(seed)

@@ -3,10 +3,10 @@
 import contextlib
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from labs.engine.backend import Backend
 from labs.engine.errors import BindlabError, ExitStatus, LabError, output_error
@@ -65,7 +65,7 @@ def run_lab(lab: Lab, backend: Backend, layout: Layout, views: Sequence[View]) -
             show(view, event)
 
     session = Session(backend, layout, emit)
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     emit(
         RunStarted(
             lab.name,

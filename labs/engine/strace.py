@@ -30,7 +30,7 @@ def show_call(call: Call, values: list[Value]) -> str:
             names = [LEVELS.get(level, str(level)), _option_name(level, option)]
             shown = [str(descriptor), *names, *(_show(value) for value in rest)]
         case "shutdown", [int(descriptor), int(how)]:
-            shown = [str(descriptor), SHUTDOWN[how]]
+            shown = [str(descriptor), SHUTDOWN.get(how, str(how))]
         case "fchown", [int(descriptor), int(uid), int(gid)]:
             shown = [str(descriptor), str(uid), str(gid)]
         case _:

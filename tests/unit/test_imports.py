@@ -1,6 +1,7 @@
 """The directions of dependence that docs/decisions/0001-directions.md and the design fix."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_a_lab_knows_the_script_alone() -> None:
 
 
 def test_a_backend_knows_neither_labs_nor_views() -> None:
-    allowed = ("labs.engine.backends", "labs.engine.agent", "labs.engine.errors")
+    allowed = (*("labs.engine." + part for part in ("backends", "agent", "warm", "errors")),)
     for name, imported in imports("labs.engine.backends"):
         if imported.startswith("labs"):
             assert imported.startswith((*allowed, "labs.engine.model")), f"{name}: {imported}"
@@ -82,11 +83,17 @@ def test_the_model_knows_nobody() -> None:
     assert not [pair for pair in imports("labs.engine.model") if pair[1].startswith("labs")]
 
 
-def test_the_agent_is_one_file_of_the_standard_library() -> None:
-    import sys
+STANDARD = sys.stdlib_module_names | {"__future__"}
 
-    imported = {name.split(".")[0] for _, name in imports("labs.engine.agent")}
-    assert imported - {"__future__"} <= sys.stdlib_module_names
+
+def test_the_agent_is_one_file_of_the_standard_library() -> None:
+    assert {name.split(".")[0] for _, name in imports("labs.engine.agent")} <= STANDARD
+
+
+def test_what_is_forked_from_has_nothing_but_the_agent() -> None:
+    for module in ("labs.engine.warm_parent", "labs.engine.backends.namespaces.init"):
+        others = {name for _, name in imports(module) if name.split(".")[0] not in STANDARD}
+        assert others <= {"labs.engine.agent", "labs.engine.warm_parent"}
 
 
 def test_modules_and_functions_stay_small() -> None:

@@ -166,7 +166,9 @@ class FakeSocket:
             raise refusal(errno.ENOPROTOOPT)
         if (level, option) == V6ONLY and self.local[1]:
             raise refusal(errno.EINVAL)
-        if isinstance(value, int):
+        if isinstance(value, str):
+            value.encode("latin-1")
+        else:
             self.options[level, option] = value
         return 0
 

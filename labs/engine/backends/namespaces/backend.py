@@ -7,13 +7,14 @@ import os
 import select
 import signal
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labs.engine.agent import Stream
 from labs.engine.backends.namespaces.ids import map_ids
 from labs.engine.backends.namespaces.keeper import keep
 from labs.engine.backends.namespaces.missing import explain
-from labs.engine.errors import EngineError, LabError
+from labs.engine.errors import BindlabError, CannotRun, EngineError, LabError
 from labs.engine.model import (
     Address,
     Call,
@@ -38,39 +39,58 @@ if TYPE_CHECKING:
 DEADLINE = 10.0  # seconds: for an answer that should take milliseconds
 
 
-class Peer:
-    """A process at the other end of a stream, asked one thing at a time."""
+class HasDied(EngineError):
+    """A process is gone that was asked something."""
 
-    def __init__(self, what: str, connection: socket.socket, deadline: float) -> None:
+
+class Peer:
+    """A process at the other end of a stream, asked one thing at a time.
+
+    `fault` is the error for a request that it could not make sense of.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        connection: socket.socket,
+        deadline: float,
+        fault: type[BindlabError] = EngineError,
+    ) -> None:
         connection.settimeout(deadline)
         self.what = what
-        self.deadline = deadline
         self.stream = Stream(connection)
+        self._deadline = deadline
+        self._fault = fault
+        self._hangs = False
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Send without waiting for the answer; raises EngineError where the process is gone."""
+        """Send without waiting for the answer; EngineError where nobody reads it."""
+        if self._hangs:
+            # An answer may still come, to a question that nobody asks any more.
+            raise EngineError(f"{self.what} hangs.")
         try:
             self.stream.send(message, descriptors)
         except TimeoutError:
+            self._hangs = True
             raise EngineError(f"{self.what} hangs: it reads nothing.") from None
         except OSError:
-            raise EngineError(f"{self.what} has died.") from None
+            raise HasDied(f"{self.what} has died.") from None
 
     def receive(self) -> Message:
-        """The next answer; raises EngineError, CannotRun or LabError where it is none."""
+        """The next answer; raises EngineError, CannotRun or the `fault` error where it is none."""
         try:
             answer = self.stream.receive()
         except TimeoutError:
-            raise EngineError(
-                f"{self.what} hangs: no answer within {self.deadline:g} seconds."
-            ) from None
+            self._hangs = True
+            message = f"{self.what} hangs: no answer within {self._deadline:g} seconds."
+            raise EngineError(message) from None
         match answer:
             case None:
-                raise EngineError(f"{self.what} has died.")
+                raise HasDied(f"{self.what} has died.")
             case {"errno": int(number), "doing": str(doing)}:
                 raise explain(doing, number)
             case {"fault": str(fault)}:
-                raise EngineError(f"{self.what} failed: {fault}")
+                raise self._fault(f"{self.what} could not: {fault}")
         return answer
 
     def ask(self, message: Message, descriptors: Sequence[int] = ()) -> Message:
@@ -85,6 +105,15 @@ class Peer:
         self.stream.connection.close()
 
 
+@dataclass(frozen=True)
+class Member:
+    """A process of the run: the host that it is on, its pid there, and its channel."""
+
+    host: str
+    pid: int
+    peer: Peer
+
+
 class NamespacesBackend:
     """Hosts and processes in unnamed namespaces of one keeper process."""
 
@@ -96,9 +125,7 @@ class NamespacesBackend:
         self._init = init
         self._deadline = deadline
         self._hosts: dict[str, Peer] = {}
-        self._host_pids: dict[str, int] = {}
-        self._processes: dict[str, Peer] = {}
-        self._pids: dict[str, tuple[str, int]] = {}
+        self._processes: dict[str, Member] = {}
 
     def begin(self) -> None:
         """Give the keeper its ids, as soon as it has its user namespace; the rest it does alone."""
@@ -109,18 +136,16 @@ class NamespacesBackend:
     def open_host(self, plan: HostPlan) -> None:
         """See `Backend.open_host`."""
         host, theirs = self._pair(f"The host {plan.name}")
+        self._hosts[plan.name] = host
         # The kernel translates the sender's pid to what it is out here.
         host.stream.connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         with theirs:
             self._init.ask({"host": plan.name}, [theirs.fileno()])
         host.receive()
-        self._hosts[plan.name] = host
-        self._host_pids[plan.name] = pid = host.stream.peer_pid or 0
         self._keeper.ask(
             {
-                "do": "wire",
-                "host": plan.name,
-                "pid": pid,
+                "do": "wire a host",
+                "pid": host.stream.peer_pid,
                 "ipv4": [plan.ipv4, plan.ipv4_prefix],
                 "ipv6": [plan.ipv6, plan.ipv6_prefix],
             }
@@ -128,65 +153,66 @@ class NamespacesBackend:
 
     def start_process(self, plan: ProcessPlan) -> StartedProcess:
         """See `Backend.start_process`."""
-        process, theirs = self._pair(f"The process {plan.name}")
-        with theirs:
-            request: Message = {"do": "start", "name": plan.name, "uid": plan.uid}
-            self._hosts[plan.host].ask(request, [theirs.fileno()])
-        return self._keep_process(plan.name, plan.host, process)
+        request: Message = {"do": "start", "name": plan.name, "uid": plan.uid}
+        return self._add_process(plan.name, plan.host, self._host(plan.host), request)
 
     def fork_process(self, parent: str, child: str) -> StartedProcess:
         """See `Backend.fork_process`."""
-        process, theirs = self._pair(f"The process {child}")
-        with theirs:
-            self._processes[parent].ask({"calls": [["fork", []]]}, [theirs.fileno()])
-        return self._keep_process(child, self._pids[parent][0], process)
+        member = self._member(parent)
+        return self._add_process(child, member.host, member.peer, {"calls": [["fork", []]]})
 
     def perform(
         self, process: str, calls: Sequence[Call], *, go_on: bool = False
     ) -> Sequence[CallResult]:
-        """See `Backend.perform`."""
-        peer = self._processes[process]
+        """See `Backend.perform`; an exec that succeeds has no result, for it never returns."""
+        peer = self._member(process).peer
         peer.send({"calls": [encode_call(call) for call in calls], "go_on": go_on})
         try:
             answer = peer.receive()
-        except EngineError:
-            if calls[-1].name == "exec" and peer.stream.receive() is None:
+        except HasDied:
+            if calls[-1].name == "exec":
                 return ()
             raise
         match answer:
             case {"results": list(results)}:
                 return [decode_result(result) for result in results]
-            case {"fault": str(fault)}:
-                raise LabError(f"{process}: {fault}")
         raise EngineError(f"{peer.what} answered nonsense: {answer}")
 
     def end_process(self, process: str, signal: int) -> None:
         """See `Backend.end_process`."""
-        host, pid = self._pids.pop(process)
-        self._processes.pop(process).close()
-        request: Message = {"do": "end", "pid": pid, "signal": signal, "timeout": self._deadline}
-        if not self._hosts[host].ask(request)["ended"]:
-            raise EngineError(f"The process {process} did not end within {self._deadline:g} s.")
+        member = self._member(process)
+        # Half of what the host itself may take to answer.
+        limit = int(self._deadline * 500)
+        request: Message = {
+            "do": "end",
+            "pid": member.pid,
+            "signal": signal,
+            "milliseconds": limit,
+        }
+        if not self._host(member.host).ask(request)["ended"]:
+            raise EngineError(f"The process {process} did not end within {limit / 1000:g} s.")
+        del self._processes[process]
+        member.peer.close()
 
     def observe(self, host: str) -> Observation:
         """See `Backend.observe`."""
-        self._keeper.send({"do": "observe", "host": host})
-        self._hosts[host].send({"do": "observe"})
-        sockets = self._keeper.receive()["sockets"]
-        processes = self._hosts[host].receive()["processes"]
-        assert isinstance(sockets, list) and isinstance(processes, list)
-        return Observation(
-            tuple(decode_socket(entry) for entry in sockets),
-            tuple(decode_process(entry) for entry in processes),
-        )
+        match self._host(host).ask({"do": "observe"}):
+            case {"sockets": list(sockets), "processes": list(processes)}:
+                return Observation(
+                    tuple(decode_socket(entry) for entry in sockets),
+                    tuple(decode_process(entry) for entry in processes),
+                )
+        raise EngineError(f"The host {host} answered nonsense.")
 
     def enter_command(self, host: str) -> str:
         """See `Backend.enter_command`."""
-        return f"nsenter --target {self._host_pids[host]} --user --mount --uts --ipc --net --pid"
+        pid = self._host(host).stream.peer_pid
+        return f"nsenter --target {pid} --user --mount --uts --ipc --net --pid"
 
     def close(self) -> None:
         """See `Backend.close`."""
-        for peer in (*self._processes.values(), *self._hosts.values(), self._init, self._keeper):
+        peers = [member.peer for member in self._processes.values()]
+        for peer in (*peers, *self._hosts.values(), self._init, self._keeper):
             peer.close()
         # The keeper ends after process 1 has, and that one after all the others.
         pidfd = os.pidfd_open(self._keeper_pid)
@@ -197,17 +223,45 @@ class NamespacesBackend:
             os.close(pidfd)
         os.waitpid(self._keeper_pid, 0)
 
-    def _pair(self, what: str) -> tuple[Peer, socket.socket]:
-        ours, theirs = socket.socketpair()
-        return Peer(what, ours, self._deadline), theirs
+    def _host(self, name: str) -> Peer:
+        if name not in self._hosts:
+            raise EngineError(f"There is no host {name}.")
+        return self._hosts[name]
 
-    def _keep_process(self, name: str, host: str, process: Peer) -> StartedProcess:
-        match process.receive():
-            case {"pid": int(pid), "uids": list(uids)}:
-                self._processes[name] = process
-                self._pids[name] = (host, pid)
-                return StartedProcess(pid, decode_credentials(uids))
-        raise EngineError(f"{process.what} did not say who it is.")
+    def _member(self, name: str) -> Member:
+        if name not in self._processes:
+            raise EngineError(f"There is no process {name}, or it has ended.")
+        return self._processes[name]
+
+    def _pair(
+        self, what: str, fault: type[BindlabError] = EngineError
+    ) -> tuple[Peer, socket.socket]:
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise CannotRun(
+                f"No channel for {what.lower()}: {error.strerror}.",
+                "ulimit -n 65536  raises the limit on open files for this shell.",
+            ) from error
+        return Peer(what, ours, self._deadline, fault), theirs
+
+    def _add_process(self, name: str, host: str, parent: Peer, request: Message) -> StartedProcess:
+        """Let `parent` fork, and hear from the new process who it is."""
+        peer, theirs = self._pair(f"The process {name}", LabError)
+        try:
+            with theirs:
+                answer = parent.ask(request, [theirs.fileno()])
+            match answer:
+                case {"results": [[None, int(number), _]]}:
+                    raise EngineError(f"{parent.what} could not fork: {os.strerror(number)}.")
+            match peer.receive():
+                case {"pid": int(pid), "uids": list(uids)}:
+                    self._processes[name] = Member(host, pid, peer)
+                    return StartedProcess(pid, decode_credentials(uids))
+            raise EngineError(f"{peer.what} did not say who it is.")
+        except BindlabError:
+            peer.close()
+            raise
 
 
 @contextlib.contextmanager
@@ -282,11 +336,11 @@ def decode_address(address: Json) -> Address:
     match address:
         case [str(host), int(port)]:
             return (host, port)
-    raise EngineError(f"The keeper answered nonsense: {address}")
+    raise EngineError(f"A host answered nonsense: {address}")
 
 
 def decode_socket(entry: Json) -> SocketRow:
-    """A socket as the keeper writes it."""
+    """A socket as its host's warm parent writes it."""
     match entry:
         case [
             str(protocol),
@@ -308,7 +362,7 @@ def decode_socket(entry: Json) -> SocketRow:
                 receive_queue,
                 send_queue,
             )
-    raise EngineError(f"The keeper answered nonsense: {entry}")
+    raise EngineError(f"A host answered nonsense: {entry}")
 
 
 def decode_process(entry: Json) -> ProcessRow:

@@ -15,15 +15,14 @@ import socket
 from labs.engine.agent import (
     PR_SET_PDEATHSIG,
     Stream,
-    WarmParent,
     answer_to,
     checked,
     libc,
     move_channel,
     prctl,
-    reap_children,
     take_user,
 )
+from labs.engine.warm_parent import WarmParent, reap_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

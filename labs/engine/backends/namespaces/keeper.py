@@ -1,4 +1,4 @@
-"""The keeper: the process that holds a run's namespaces, wires its hosts and reads sock_diag.
+"""The keeper: the process that holds a run's namespaces and wires its hosts.
 
 The chain of lives: the controlling process ends, however it ends, and the kernel kills the keeper
 (PR_SET_PDEATHSIG); the keeper ends, and the kernel kills process 1 of the run; with that one goes
@@ -50,10 +50,13 @@ def keep(channel: socket.socket, init_channel: socket.socket, controller: int) -
         stream.send({})
         if stream.receive() is None:
             os._exit(0)
-        doing = "make a network and a pid namespace"
-        init.unshare(init.CLONE_NEWNET | init.CLONE_NEWPID)
+        doing = "make a pid namespace"
+        init.unshare(init.CLONE_NEWPID)
         doing = "start process 1"
         init_pid = start_init(init_channel)
+        # Only now, so that process 1 starts while the kernel sets up the network.
+        doing = "make a network namespace"
+        init.unshare(init.CLONE_NEWNET)
         doing = "make a bridge"
         serve(stream)
         os.waitpid(init_pid, 0)
@@ -115,24 +118,21 @@ def serve(stream: Stream) -> None:
     with open_network() as network:
 
         def answer(request: Message) -> Message:
-            return answer_one(network, request)
+            return wire(network, request)
 
         while (request := stream.receive()) is not None:
             stream.send(answer_to(answer, request))
 
 
-def answer_one(network: Network, request: Message) -> Message:
-    """Wire a host, or say which sockets it has."""
+def wire(network: Network, request: Message) -> Message:
+    """Join a host to the run's network."""
     match request:
         case {
-            "do": "wire",
-            "host": str(host),
+            "do": "wire a host",
             "pid": int(pid),
             "ipv4": [str(ipv4), int(ipv4_prefix)],
             "ipv6": [str(ipv6), int(ipv6_prefix)],
         }:
-            network.wire(host, pid, [(ipv4, ipv4_prefix), (ipv6, ipv6_prefix)])
+            network.join(pid, [(ipv4, ipv4_prefix), (ipv6, ipv6_prefix)])
             return {}
-        case {"do": "observe", "host": str(host)}:
-            return {"sockets": network.sockets(host)}
     raise ValueError(request)

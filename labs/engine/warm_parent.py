@@ -1,0 +1,235 @@
+"""The warm parent: process 1 of a host. It forks agents, ends them, says what the kernel shows.
+
+Standard library only, like the agent that it forks.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+
+from labs.engine.agent import (
+    CHANNEL_DESCRIPTOR,
+    PR_SET_NAME,
+    Agent,
+    Stream,
+    answer_to,
+    checked,
+    libc,
+    move_channel,
+    prctl,
+    take_user,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import NoReturn
+
+    from labs.engine.agent import Json, Message
+
+SYS_PIDFD_GETFD = 438  # the same number on every architecture (since 5.6)
+
+# sock_diag(7): struct nlmsghdr; struct inet_diag_req_v2 after one; struct inet_diag_msg
+NETLINK_SOCK_DIAG = 4
+SOCK_DIAG_BY_FAMILY = 20
+NLM_F_REQUEST = 0x1
+NLM_F_DUMP = 0x300
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+NETLINK_HEADER = struct.Struct("=LHHLL")
+DUMP_REQUEST = struct.Struct("=LHHLL BBBx L 48x")
+DIAG_MESSAGE = struct.Struct("=BBxx 2s2s16s16s12x 4x LLLL")
+PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+
+# include/net/tcp_states.h, from 1 on. A socket that is bound and no more is asked for by a number
+# of its own (TCP_BOUND_INACTIVE, since 6.8) and reported as CLOSE.
+STATES = (
+    *("ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE"),
+    *("CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV", "BOUND_INACTIVE"),
+)
+ALL_STATES = (1 << len(STATES) + 1) - 2
+
+
+def pidfd_getfd(pidfd: int, descriptor: int) -> int:
+    """pidfd_getfd(2): a copy of another process's descriptor."""
+    return checked(libc.syscall(SYS_PIDFD_GETFD, pidfd, descriptor, 0))
+
+
+class WarmParent:
+    """Process 1 of a host: forks agents, ends processes, and reads what /proc says of them."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def serve(self) -> NoReturn:
+        """Say who this is, then answer requests; never returns."""
+        self.stream.send({"pid": os.getpid()})
+        while (request := self.stream.receive()) is not None:
+            self.stream.send(answer_to(self._answer, request))
+            reap_children()
+        os._exit(0)
+
+    def _answer(self, request: Message) -> Message:
+        match request:
+            case {"do": "start", "name": str(name), "uid": int(uid)}:
+                return self._start(name, uid)
+            case {"do": "end", "pid": int(pid), "signal": int(number), "milliseconds": int(limit)}:
+                return {"ended": end_process(pid, number, limit)}
+            case {"do": "observe"}:
+                return {"sockets": [*observe_sockets()], "processes": [*observe_processes()]}
+        raise ValueError(request)
+
+    def _start(self, name: str, uid: int) -> Message:
+        channel = self.stream.take_descriptor()
+        pid = os.fork()
+        if pid == 0:
+            self.stream.connection.close()
+            agent = Agent(Stream(move_channel(channel)))
+            try:
+                prctl(PR_SET_NAME, name.encode()[:15])
+                take_user(uid)
+            except OSError as error:
+                agent.stream.send({"errno": error.errno, "doing": f"take uid {uid}"})
+                os._exit(1)
+            agent.serve()
+        os.close(channel)
+        return {"pid": pid}
+
+
+def reap_children() -> None:
+    """Wait for every child that has ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def end_process(pid: int, number: int, milliseconds: int) -> bool:
+    """Send a signal (0: none) and wait until the process is gone; False if it is still there."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        if number:
+            signal.pidfd_send_signal(pidfd, number)
+        # Readable once the process has given up all it held, its sockets included.
+        return bool(select.select([pidfd], [], [], milliseconds / 1000)[0])
+    finally:
+        os.close(pidfd)
+
+
+def observe_sockets() -> Iterator[Json]:
+    """Every TCP and UDP socket of this network namespace, as sock_diag(7) reports it.
+
+    Each is [protocol, state, local, peer, uid, inode, receive queue, send queue].
+    """
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink:
+        for name, protocol in PROTOCOLS.items():
+            for family in (socket.AF_INET, socket.AF_INET6):
+                for message in dump_sockets(netlink, family, protocol):
+                    yield [name, *read_socket(family, message)]
+
+
+def dump_sockets(netlink: socket.socket, family: int, protocol: int) -> Iterator[bytes]:
+    """The messages of one dump, without their headers; OSError where the kernel refuses it."""
+    flags = NLM_F_REQUEST | NLM_F_DUMP
+    header = (DUMP_REQUEST.size, SOCK_DIAG_BY_FAMILY, flags, 0, 0)
+    netlink.send(DUMP_REQUEST.pack(*header, family, protocol, 0, ALL_STATES))
+    while True:
+        data = netlink.recv(1 << 18)
+        offset = 0
+        while offset < len(data):
+            length, kind, *_ = NETLINK_HEADER.unpack_from(data, offset)
+            content = data[offset + NETLINK_HEADER.size : offset + length]
+            offset += length + 3 & ~3
+            if kind == SOCK_DIAG_BY_FAMILY:
+                yield content
+            elif kind in (NLMSG_ERROR, NLMSG_DONE):
+                (number,) = struct.unpack_from("=l", content)
+                if number < 0:
+                    raise OSError(-number, os.strerror(-number))
+                return
+
+
+def read_socket(family: int, message: bytes) -> list[Json]:
+    """A struct inet_diag_msg."""
+    _, state, *ends, receive_queue, send_queue, uid, inode = DIAG_MESSAGE.unpack_from(message)
+    local_port, peer_port, local, peer = ends
+    size = 4 if family == socket.AF_INET else 16
+
+    def address(host: bytes, port: bytes) -> Json:
+        return [socket.inet_ntop(family, host[:size]), int.from_bytes(port, "big")]
+
+    return [
+        STATES[state - 1],
+        address(local, local_port),
+        address(peer, peer_port),
+        uid,
+        inode,
+        receive_queue,
+        send_queue,
+    ]
+
+
+def observe_processes() -> list[Message]:
+    """Each process of this pid namespace but the first: uids, capabilities, sockets, options."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and int(entry) != os.getpid():
+            try:
+                found.append(observe_process(int(entry)))
+            except OSError:
+                if has_ended(int(entry)):
+                    continue
+                raise
+    return found
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is no more, or a zombie, whose descriptors nobody may read."""
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            return read_field(status.read(), "State").startswith("Z")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def observe_process(pid: int) -> Message:
+    """What /proc/PID says, and the options of its sockets, read from copies of them."""
+    with open(f"/proc/{pid}/status") as status:
+        text = status.read()
+    pidfd = os.pidfd_open(pid)
+    try:
+        sockets: list[Json] = []
+        for entry in os.listdir(f"/proc/{pid}/fd"):
+            target = os.readlink(f"/proc/{pid}/fd/{entry}")
+            if target.startswith("socket:[") and int(entry) != CHANNEL_DESCRIPTOR:
+                sockets.append([int(entry), int(target[8:-1]), *read_options(pidfd, int(entry))])
+    finally:
+        os.close(pidfd)
+    return {
+        "pid": pid,
+        "uids": [int(uid) for uid in read_field(text, "Uid").split()],
+        "capabilities": int(read_field(text, "CapEff"), 16),
+        "sockets": sockets,
+    }
+
+
+def read_field(status: str, name: str) -> str:
+    """A field of /proc/PID/status."""
+    return status.partition(f"\n{name}:\t")[2].partition("\n")[0]
+
+
+def read_options(pidfd: int, descriptor: int) -> tuple[bool, bool]:
+    """SO_REUSEADDR and SO_REUSEPORT of another process's socket."""
+    with socket.socket(fileno=pidfd_getfd(pidfd, descriptor)) as copy:
+        return (
+            bool(copy.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)),
+            bool(copy.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)),
+        )
