@@ -210,7 +210,7 @@ def test_a_program_that_ends_by_itself(server: Host) -> None:
 def test_a_program_that_does_not_end_by_itself(hasty_server: Host) -> None:
     alice = hasty_server.start("alice")
     alice.perform(call("exec", "/bin/sleep", ("sleep", "1000")))
-    with pytest.raises(EngineError, match="The process alice did not end within 0.5 s"):
+    with pytest.raises(EngineError, match="The process alice did not end within"):
         alice.end(0)
     assert set(hasty_server.processes()) == {alice.started.pid}
 

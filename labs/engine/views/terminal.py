@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 INDENT = 4
 TEXT_WIDTH = 88
 PLAIN_WIDTH = 100
-CALL_WIDTH = 44
 COLUMNS = ("socket", "state", "owner", "held by", "reuse", "queue", "inode")
 MANY_CALLS = 12
 FIRST_CALLS = 4
@@ -141,11 +141,11 @@ class TerminalView:
         assert self._step is not None
         step, self._step = self._step, None
         self._steps[event.number] = event.verdict
-        acting = {call.process for call in self._calls}
+        calls = self._calls
         self._print_calls()
         for evidence in event.evidence:
             self._print_sockets(evidence)
-        self._print_credentials(event.evidence, acting)
+        self._print_credentials(event.evidence, calls)
         self._print_outcome(step, event)
         self._print_text(step.why)
 
@@ -153,7 +153,10 @@ class TerminalView:
         sign, word, style = SIGNS[event.verdict]
         happened = {Verdict.SKIPPED: "skipped:", Verdict.FAILED: "failed:"}
         mark = sign if self._has_signs else word
-        observed = f"{happened.get(event.verdict, 'observed')} {event.outcome}"
+        outcome: object = event.outcome
+        if isinstance(event.outcome, Quantity):
+            outcome = f"{event.outcome.value:g}"  # what it counts stands in what is expected
+        observed = f"{happened.get(event.verdict, 'observed')} {outcome}"
         self._print(Text(f"{' ' * INDENT}{mark} expected {step.expected}, {observed}", style))
         if isinstance(event.outcome, Quantity) and event.outcome.parts:
             parts = ", ".join(f"{name} {value:g}" for name, value in event.outcome.parts.items())
@@ -174,18 +177,22 @@ class TerminalView:
         calls, self._calls = self._calls, []
         lines = [(call, 1) for call in calls] if len(calls) <= MANY_CALLS else repeated(calls)
         names = max((len(f"{call.process}/{call.uid}") for call, _ in lines), default=0)
+        width = max((len(call.call) for call, _ in lines), default=0)
         for call, count in lines:
-            self._print(self._show_call(call, names, count))
+            self._print(self._show_call(call, count, names, width))
 
-    def _show_call(self, call: CallMade, name_width: int, count: int) -> Text:
-        who = f"{call.process}/{call.uid}"
-        result = f" = {call.result}" if call.result else ""
+    def _show_call(self, call: CallMade, count: int, name_width: int, call_width: int) -> Text:
+        who = f"{call.process}/{call.uid}".ljust(name_width)
+        result = f"  = {call.result}" if call.result else ""
+        times = f"  {self._times} {count}" if count > 1 else ""
+        if INDENT + name_width + 2 + call_width + len(result) > self._console.width:
+            result = result.partition(" (")[0]  # the errno's name says it
         return Text.assemble(
             " " * INDENT,
-            (who.ljust(name_width), self._style_of_process(call.process)),
-            f"  {call.call:<{CALL_WIDTH}}" if result else f"  {call.call}",
+            (who, self._style_of(self._processes[call.process].user)),
+            f"  {call.call.ljust(call_width)}" if result else f"  {call.call}",
             (result, "bold red" if call.errno else "dim"),
-            f"  {self._times} {count}" if count > 1 else "",
+            times,
         )
 
     # --- evidence ---
@@ -194,12 +201,15 @@ class TerminalView:
         if not evidence.sockets:
             return
         rows = [list(COLUMNS), *(self._socket_cells(group) for group in grouped(evidence.sockets))]
-        header, *lines = aligned(rows)
         margin = " " * (INDENT + 2)
+        header, *lines = fitted(rows, self._console.width - len(margin))
         self._print(Text(f"{' ' * INDENT}sock_diag on {evidence.host}", "dim"))
         self._print(Text(margin + header, "dim"))
         for line in lines:
-            self._print(Text(margin + line))
+            text = Text(margin + line)
+            for user in self._users():
+                text.highlight_regex(rf"\b{re.escape(user)}/\d+", self._style_of(user))
+            self._print(text)
 
     def _socket_cells(self, group: SocketGroup) -> list[str]:
         first, count = group.first, group.count
@@ -217,18 +227,23 @@ class TerminalView:
             str(row.inode) if row.inode and count == 1 else "-",
         ]
 
-    def _print_credentials(self, evidence: Iterable[Evidence], acting: set[str]) -> None:
-        """Who has more than one uid, or capabilities: there it matters what counts."""
-        for host in evidence:
-            for process in host.processes:
-                if process.name in acting and (is_mixed(process) or process.capabilities):
-                    self._print_text(show_credentials(process), "dim")
+    def _print_credentials(self, evidence: Iterable[Evidence], calls: Sequence[CallMade]) -> None:
+        """Who has more than one uid, or was refused for all its capabilities."""
+        acting = {call.process for call in calls}
+        refused = {call.process for call in calls if call.errno}
+        for process in (process for host in evidence for process in host.processes):
+            is_refused = process.name in refused and process.capabilities
+            if is_refused or (process.name in acting and is_mixed(process)):
+                self._print_text(show_credentials(process), "dim")
 
     # --- text ---
 
-    def _style_of_process(self, process: str) -> str:
-        users = list(dict.fromkeys(started.user for started in self._processes.values()))
-        return USER_STYLES[users.index(self._processes[process].user) % len(USER_STYLES)]
+    def _users(self) -> list[str]:
+        """The users in the order in which they came."""
+        return list(dict.fromkeys(started.user for started in self._processes.values()))
+
+    def _style_of(self, user: str) -> str:
+        return USER_STYLES[self._users().index(user) % len(USER_STYLES)]
 
     def _print_text(self, text: str, style: str = "") -> None:
         width = min(self._console.width, TEXT_WIDTH) - INDENT
@@ -243,6 +258,14 @@ class TerminalView:
         """Write what has come together: one call of the console for many lines is far cheaper."""
         lines, self._lines = self._lines, []
         self._console.print(Text("\n").join(lines), soft_wrap=True)
+
+
+def fitted(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Rows as aligned lines, without the last columns where they would be wider than `width`."""
+    lines = aligned(rows)
+    if max(map(cell_len, lines)) <= width or len(rows[0]) == 1:
+        return lines
+    return fitted([row[:-1] for row in rows], width)
 
 
 def aligned(rows: Sequence[Sequence[str]], gap: str = "  ") -> list[str]:
