@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, signal
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from invoke.collection import Collection
 from invoke.context import Context
@@ -37,8 +37,7 @@ def check_command_line(namespace: Collection) -> None:
         Parser(namespace.to_contexts(), core).parse_argv(rest)
     except ParseError as error:
         text = re.sub(r"<Argument: (\S+)>", r"--\1", str(error))
-        message = f"bindlab: {text} invoke --list shows what there is."
-        raise Exit(message, ExitStatus.USAGE) from error
+        leave(f"{text} invoke --list shows what there is.", ExitStatus.USAGE)
 
 
 class CommandTask(Task):  # type: ignore[type-arg]  # generic only in its return value
@@ -47,6 +46,7 @@ class CommandTask(Task):  # type: ignore[type-arg]  # generic only in its return
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
         with exit_statuses():
             status = super().__call__(*args, **kwargs)
+        ignore_signals()  # from here on Python would die of one, or show a traceback
         if status:
             raise Exit(code=status)
 
@@ -70,14 +70,15 @@ def command(
 
 @contextmanager
 def exit_statuses() -> Iterator[None]:
-    """Turn errors that a user can cause into Invoke's Exit."""
+    """Turn errors that a user can cause into a message and Invoke's Exit."""
     try:
         with output_errors():
             yield
-            sys.stdout.flush()
+            if sys.stdout:
+                sys.stdout.flush()
     except BindlabError as error:
         hint = f"\n  {error.hint}" if error.hint else ""
-        raise Exit(f"bindlab: {error.message}{hint}", error.status) from error
+        leave(f"{error.message}{hint}", error.status)
 
 
 @contextmanager
@@ -86,13 +87,26 @@ def output_errors() -> Iterator[None]:
     try:
         yield
     except (OSError, OutputLost) as error:
-        forget_output()
+        forget(1)
         raise output_error(error) if isinstance(error, OSError) else error from error
 
 
-def forget_output() -> None:
+def leave(message: str, status: ExitStatus) -> NoReturn:
+    """End the command with a message on standard error, if that can be written."""
+    ignore_signals()
+    try:
+        if sys.stderr:
+            sys.stderr.write(f"bindlab: {message}\n")
+            sys.stderr.flush()
+    except OSError:
+        forget(2)
+    raise Exit(code=status)
+
+
+def forget(descriptor: int) -> None:
     """Keep Python from writing at its end what can no longer be written."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
 
 
 def exit_on_signals() -> None:
@@ -101,9 +115,14 @@ def exit_on_signals() -> None:
         signal(number, _interrupt)
 
 
+def ignore_signals() -> None:
+    """Let nothing interrupt what is left to do."""
+    for number in SIGNALS:
+        signal(number, SIG_IGN)
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    for other in SIGNALS:
-        signal(other, SIG_IGN)
+    ignore_signals()
     sys.exit(ExitStatus.INTERRUPTED)
 
 

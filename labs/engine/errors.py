@@ -11,7 +11,9 @@ Errors of other libraries are converted to these at the adapter that calls the l
 """
 
 import errno
+import sys
 from enum import IntEnum
+from typing import TextIO
 
 
 class ExitStatus(IntEnum):
@@ -63,6 +65,13 @@ class OutputLost(BindlabError):
     """Whoever read the output has left: a closed pipe or terminal."""
 
     status = ExitStatus.INTERRUPTED
+
+
+def standard_output() -> TextIO:
+    """Standard output; EngineError where it was closed before the start."""
+    if sys.stdout is None:
+        raise EngineError("There is no standard output to write to.")
+    return sys.stdout
 
 
 def output_error(error: OSError) -> BindlabError:

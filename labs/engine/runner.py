@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from labs.engine.backend import Backend
-from labs.engine.errors import BindlabError, ExitStatus, LabError, output_error
+from labs.engine.errors import BindlabError, ExitStatus, LabError, output_error, standard_output
 from labs.engine.layout import Layout
 from labs.engine.model import CallMade, Event, RunEnded, RunStarted, StepEnded, Verdict
 from labs.engine.script import Lab, Run
@@ -140,7 +140,7 @@ def make_terminal_view(options: Options) -> View:
     """The terminal view; on standard error where the record goes to standard output."""
     from labs.engine.views.terminal import TerminalView
 
-    return TerminalView(sys.stderr if options.json == "-" else sys.stdout)
+    return TerminalView(sys.stderr if options.json == "-" else standard_output())
 
 
 def plan_only(view: View) -> View:

@@ -200,7 +200,7 @@ class Host:
     def process(self, name: str, *, user: str) -> "Process":
         """Start a process that takes its user before it makes a socket."""
         self._session.start_process(name, self.name, user)
-        return Process(self._session, name)
+        return Process(self._session, name, self)
 
     def sockets(self, port: int) -> list[SocketRow]:
         """What sock_diag says of this host now: its sockets with this local port."""
@@ -211,9 +211,10 @@ class Host:
 class Process:
     """A real process on a host, under one user, driven call by call."""
 
-    def __init__(self, session: Session, name: str) -> None:
+    def __init__(self, session: Session, name: str, host: Host) -> None:
         self._session = session
         self.name = name
+        self.host = host
 
     def socket(
         self,
@@ -267,7 +268,7 @@ class Process:
     def fork(self, name: str) -> "Process":
         """fork(2): the child inherits the sockets; ask for them with `inherited`."""
         self._session.fork_process(self.name, name)
-        return Process(self._session, name)
+        return Process(self._session, name, self.host)
 
     def inherited(self, socket: "Socket") -> "Socket":
         """This process's copy of a socket that its parent had when it forked."""

@@ -25,19 +25,22 @@ def euid(run: Run) -> None:
     """Alice's group forms, others try to join it, clients come, and Alice leaves."""
     port = run.port(8080)
     server = run.host("server")
-    members = form_group(run, server, port)
-    refuse_strangers(run, server, port)
-    members += change_uids(run, server, port)
+    alice = server.process("alice", user="alice")
+    bob = server.process("bob", user="bob")
+    root = server.process("root", user="root")
+    members = form_group(run, alice, port)
+    refuse_strangers(run, alice, bob, root, port)
+    members += change_uids(run, bob, root, port)
 
     elsewhere = run.host("elsewhere")
-    stranger = elsewhere.process("bob-3", user="bob")
+    other_bob = elsewhere.process("bob-2", user="bob")
     with run.step(
         "On another host, Bob listens on the same port at once",
         expect=OK,
         why="A port belongs to a network namespace. Alice's sockets are in another one, and the "
         "two never meet.",
     ):
-        stranger.listen(port, reuseport=True)
+        other_bob.listen(port, reuseport=True)
 
     clients, accepted = serve_clients(run, server, elsewhere, port, members)
     with run.step(
@@ -51,12 +54,11 @@ def euid(run: Run) -> None:
         close_all(accepted)
         wait_until_none(run, server, port, "LAST_ACK")
         step.measured(sum(row.state != "LISTEN" for row in server.sockets(port)))
-    leave_the_port(run, server, port, members)
+    leave_the_port(run, bob, port, members)
 
 
-def form_group(run: Run, server: Host, port: int) -> list[Socket]:
+def form_group(run: Run, alice: Process, port: int) -> list[Socket]:
     """Three processes of Alice's share the port; returns their listeners."""
-    alice = server.process("alice", user="alice")
     with run.step(
         f"Alice listens on {port} with SO_REUSEPORT",
         expect=OK,
@@ -65,7 +67,7 @@ def form_group(run: Run, server: Host, port: int) -> list[Socket]:
     ):
         first = alice.listen(port, reuseport=True)
 
-    other = server.process("alice-2", user="alice")
+    other = alice.host.process("alice-2", user="alice")
     with run.step(
         "A second process of Alice's joins",
         expect=OK,
@@ -74,7 +76,7 @@ def form_group(run: Run, server: Host, port: int) -> list[Socket]:
     ):
         second = other.listen(port, reuseport=True)
 
-    parent = server.process("parent", user="alice")
+    parent = alice.host.process("parent", user="alice")
     with run.step(
         "A child that Alice forks makes its own socket and joins",
         expect=OK,
@@ -85,9 +87,8 @@ def form_group(run: Run, server: Host, port: int) -> list[Socket]:
     return [first, second, third]
 
 
-def refuse_strangers(run: Run, server: Host, port: int) -> None:
+def refuse_strangers(run: Run, alice: Process, bob: Process, root: Process, port: int) -> None:
     """Bob, root and a forgetful Alice ask for the port."""
-    bob = server.process("bob", user="bob")
     with run.step(
         "Bob asks for the port, with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
@@ -104,15 +105,13 @@ def refuse_strangers(run: Run, server: Host, port: int) -> None:
     ):
         bob.listen(port)
 
-    careless = server.process("alice-3", user="alice")
     with run.step(
         "Alice herself asks for it, without SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
         why="The right user, but not the option on both sides: every member has to set it.",
     ):
-        careless.listen(port)
+        alice.listen(port)
 
-    root = server.process("root", user="root")
     with run.step(
         "Root asks for the port, with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
@@ -122,17 +121,17 @@ def refuse_strangers(run: Run, server: Host, port: int) -> None:
         root.listen(port, reuseport=True)
 
 
-def change_uids(run: Run, server: Host, port: int) -> list[Socket]:
+def change_uids(run: Run, bob: Process, root: Process, port: int) -> list[Socket]:
     """Which of a process's uids counts, and when it is read; returns the sockets that joined."""
-    borrower = server.process("borrower", user="root")
+    server = root.host
     with run.step(
         "Root takes Alice's EUID, makes a socket, takes root back, binds",
         expect=OK,
         why="socket() fixed the owner. It is root who binds; the socket that is bound is Alice's.",
     ):
-        borrower.seteuid("alice")
-        made_as_alice = reuseport_socket(borrower)
-        borrower.seteuid("root")
+        root.seteuid("alice")
+        made_as_alice = reuseport_socket(root)
+        root.seteuid("root")
         bind_and_listen(made_as_alice, port)
 
     dropper = server.process("dropper", user="root")
@@ -146,24 +145,23 @@ def change_uids(run: Run, server: Host, port: int) -> list[Socket]:
         dropper.setuid("alice")
         bind_and_listen(made_as_root, port)
 
-    giver = server.process("giver", user="root")
+    manager = server.process("manager", user="root")
     with run.step(
         "Root makes a socket, hands it to Alice with fchown(), binds",
         expect=OK,
         why="The owner of a socket is the owner of its inode, and fchown() changes that. So a "
         "manager that runs as root can open sockets for the group of another user.",
     ):
-        given = reuseport_socket(giver)
+        given = reuseport_socket(manager)
         given.fchown("alice")
         bind_and_listen(given, port)
 
-    thief = server.process("bob-2", user="bob")
     with run.step(
         "Bob tries to hand his socket to Alice in the same way",
         expect=EPERM.by("fchown"),
         why="Giving away an inode takes CAP_CHOWN, for a socket as for a file.",
     ):
-        reuseport_socket(thief).fchown("alice")
+        reuseport_socket(bob).fchown("alice")
 
     mixed = server.process("mixed", user="root")
     with run.step(
@@ -210,16 +208,15 @@ def serve_clients(
 
 def wait_for_queues(run: Run, server: Host, port: int) -> dict[int, int]:
     """Wait until all connections are in an accept queue; returns each queue's length by inode."""
+    queues: dict[int, int] = {}
 
-    def queues() -> dict[int, int]:
-        listeners = (row for row in server.sockets(port) if row.state == "LISTEN")
-        return {row.inode: row.receive_queue for row in listeners}
+    def all_are_waiting() -> bool:
+        listeners = [row for row in server.sockets(port) if row.state == "LISTEN"]
+        queues.update({row.inode: row.receive_queue for row in listeners})
+        return sum(queues.values()) == CONNECTIONS
 
-    run.wait_until(
-        lambda: sum(queues().values()) == CONNECTIONS,
-        f"{CONNECTIONS} connections in the accept queues",
-    )
-    return queues()
+    run.wait_until(all_are_waiting, f"{CONNECTIONS} connections in the accept queues")
+    return queues
 
 
 def wait_until_none(run: Run, server: Host, port: int, state: str) -> None:
@@ -229,9 +226,8 @@ def wait_until_none(run: Run, server: Host, port: int, state: str) -> None:
     )
 
 
-def leave_the_port(run: Run, server: Host, port: int, members: Sequence[Socket]) -> None:
+def leave_the_port(run: Run, bob: Process, port: int, members: Sequence[Socket]) -> None:
     """Bob gets the port when nothing of Alice's is left on it, and not before."""
-    bob = server.process("bob-4", user="bob")
     last, *others = members
     with run.step(
         "Alice closes all but one of her listeners, and Bob asks",

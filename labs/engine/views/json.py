@@ -4,12 +4,12 @@ import contextlib
 import errno
 import json
 import os
-import sys
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from labs.engine.errors import EngineError, UsageError
+from labs.engine.errors import EngineError, UsageError, standard_output
 from labs.engine.model import Event, RunStarted
 from labs.engine.record import Record, document, event_line
 
@@ -59,9 +59,10 @@ def open_json_view(name: str) -> Iterator[DocumentView | LinesView]:
     """
     with converted(name):
         if name == STANDARD_OUTPUT:
+            stream = standard_output()
             view = DocumentView()
             yield view
-            view.write(sys.stdout)
+            view.write(stream)
             return
         if name.endswith(LINES_SUFFIX):
             with open_or_refuse(Path(name)) as stream:
@@ -93,10 +94,23 @@ def open_output(path: Path) -> Iterator[TextIO]:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             yield stream
             stream.flush()
-            with contextlib.suppress(FileExistsError):
-                # With a folder's descriptor Python calls linkat(), which follows /proc's link.
-                os.link(f"/proc/self/fd/{descriptor}", aside, dst_dir_fd=folder)
-            os.replace(aside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            give_name(descriptor, path.name, aside, folder)
+
+
+def give_name(descriptor: int, name: str, aside: str, folder: int) -> None:
+    """Give the file its name; one that has it already is replaced by way of the name `aside`."""
+    source = f"/proc/self/fd/{descriptor}"
+    with contextlib.suppress(FileExistsError):
+        # With a folder's descriptor Python calls linkat(), which follows the link in /proc.
+        os.link(source, name, dst_dir_fd=folder)
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(source, aside, dst_dir_fd=folder)
+        os.replace(aside, name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def create_aside(name: str, folder: int, stack: contextlib.ExitStack) -> int:

@@ -1,5 +1,8 @@
 """The pause: stops before each step, so that one can look around from a second terminal."""
 
+import os
+import select
+import signal
 import sys
 
 from labs.engine.errors import UsageError
@@ -28,5 +31,19 @@ class Pause:
             out.write(f"    look around on {host}:  {command}\n")
         out.write("    Enter goes on, Ctrl-C ends: ")
         out.flush()
-        if not sys.stdin.readline():
+        if not read_line(sys.stdin.fileno()):
             out.write("\n")
+
+
+def read_line(descriptor: int) -> bytes:
+    """What a terminal gives at Enter; a signal that comes just before is not waited over."""
+    awake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    before = signal.set_wakeup_fd(waker)
+    try:
+        select.select([descriptor, awake], [], [])
+        return os.read(descriptor, 4096)
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(awake)
+        os.close(waker)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 INDENT = 4
 TEXT_WIDTH = 88
-PLAIN_WIDTH = 100
+PLAIN_WIDTH = 120
 COLUMNS = ("socket", "state", "owner", "held by", "reuse", "queue", "inode")
 MANY_CALLS = 12
 FIRST_CALLS = 4

@@ -140,7 +140,11 @@ class NamespacesBackend:
         # The kernel translates the sender's pid to what it is out here.
         host.stream.connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         with theirs:
-            self._init.ask({"host": plan.name}, [theirs.fileno()])
+            try:
+                self._init.ask({"host": plan.name}, [theirs.fileno()])
+            except HasDied:
+                self._keeper.receive()  # says why, if it was the keeper that could not go on
+                raise
         host.receive()
         self._keeper.ask(
             {
