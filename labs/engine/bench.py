@@ -16,6 +16,7 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGKILL
 from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -257,7 +258,7 @@ def compare_start() -> Comparison:
             start = perf_counter()
             backend.start_process(plan)
             seconds = perf_counter() - start
-            backend.end_process(plan.name, 0)
+            backend.end_process(plan.name, SIGKILL)
             return seconds
 
         take_turns(START_ROUNDS // 10, ours, other)
