@@ -287,6 +287,10 @@ class StartedProcess:
 # --- events -------------------------------------------------------------------------------
 
 
+# The backend of a plan, which has none.
+PLAN = "plan"
+
+
 @dataclass(frozen=True)
 class RunStarted:
     """A lab begins; `started` is UTC in ISO 8601, `version` bindlab's, `kernel` as uname -r."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from labs.engine.backend import Backend
 from labs.engine.errors import BindlabError, ExitStatus, LabError, output_error, standard_output
 from labs.engine.layout import Layout
-from labs.engine.model import CallMade, Event, RunEnded, RunStarted, StepEnded, Verdict
+from labs.engine.model import PLAN, CallMade, Event, RunEnded, RunStarted, StepEnded, Verdict
 from labs.engine.script import Lab, Run
 from labs.engine.session import Session
 from labs.engine.version import VERSION
@@ -148,6 +148,8 @@ def plan_only(view: View) -> View:
 
     def show_plan(event: Event) -> None:
         match event:
+            case RunStarted():
+                view(replace(event, backend=PLAN))
             case StepEnded():
                 pass
             case CallMade():

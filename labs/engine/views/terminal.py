@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from labs.engine.model import (
+    PLAN,
     CallMade,
     Event,
     Evidence,
@@ -112,8 +113,10 @@ class TerminalView:
         self._processes, self._steps = {}, {}
         seed = "" if event.seed is None else f", seed {event.seed}"
         self._print(Text.assemble((event.lab, "bold"), "  ", event.title))
-        where = f"{event.backend}, Linux {event.kernel}, bindlab {event.version}{seed}"
-        self._print(Text(where, "dim"))
+        where = f"{event.backend}, Linux {event.kernel}"
+        if event.backend == PLAN:
+            where = "plan, nothing is started"
+        self._print(Text(f"{where}, bindlab {event.version}{seed}", "dim"))
 
     def _end_run(self, event: RunEnded) -> None:
         self._print()
@@ -184,7 +187,8 @@ class TerminalView:
     def _show_call(self, call: CallMade, count: int, name_width: int, call_width: int) -> Text:
         who = f"{call.process}/{call.uid}".ljust(name_width)
         result = f"  = {call.result}" if call.result else ""
-        times = f"  {self._times} {count}" if count > 1 else ""
+        # How often depends on what the kernel answers: a plan does not say.
+        times = f"  {self._times} {count}" if count > 1 and result else ""
         if INDENT + name_width + 2 + call_width + len(result) > self._console.width:
             result = result.partition(" (")[0]  # the errno's name says it
         return Text.assemble(
