@@ -192,10 +192,13 @@ def observe_processes() -> list[Message]:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a process is no more, or a zombie, whose descriptors nobody may read."""
+    """Whether a process is no more or on its way out: without memory, as a zombie is.
+
+    Its /proc/PID/fd then belongs to the machine's root and cannot be read (task_dump_owner()).
+    """
     try:
         with open(f"/proc/{pid}/status") as status:
-            return read_field(status.read(), "State").startswith("Z")
+            return not read_field(status.read(), "VmSize")
     except (FileNotFoundError, ProcessLookupError):
         return True
 
