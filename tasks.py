@@ -20,8 +20,9 @@ exit_on_signals()
 from invoke.collection import Collection
 from invoke.context import Context
 
-from labs.engine.catalogue import Entry, find_labs
+from labs.engine.catalogue import find_labs
 from labs.engine.errors import ExitStatus
+from labs.engine.script import Lab
 
 LAB_HELP = {
     "json": "write the record to FILE; - is standard output, NAME.jsonl one line an event",
@@ -31,16 +32,19 @@ LAB_HELP = {
 }
 
 
-def lab_command(name: str, shows: str, entries: Sequence[Entry]) -> CommandTask:
+def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
     """Make the task that runs these labs; `shows` is its line in invoke --list."""
 
     def run(
-        context: Context, json: str = "", seed: str = "", dry: bool = False, pause: bool = False
+        context: Context,
+        json: str | None = None,
+        seed: str | None = None,
+        dry: bool = False,
+        pause: bool = False,
     ) -> ExitStatus:
         from labs.engine.runner import Options, run_labs
 
-        options = Options(read_seed(seed), dry or is_dry(context), pause, json)
-        return run_labs([entry.load() for entry in entries], options)
+        return run_labs(labs, Options(read_seed(seed), dry or is_dry(context), pause, json))
 
     run.__doc__ = shows
     return command(run, name, LAB_HELP)
@@ -76,14 +80,15 @@ def bench(context: Context) -> ExitStatus:
 
 def make_namespace() -> Collection:
     """All commands, labs under `lab`."""
-    entries = find_labs()
-    labs = Collection("lab")
-    for entry in entries:
-        labs.add_task(lab_command(entry.name, entry.title, [entry]))
-    labs.add_task(lab_command("all", "Run every lab, in the order of the course", entries))
+    labs = find_labs()
+    of_labs = Collection("lab", auto_dash_names=False)
+    for lab in labs:
+        of_labs.add_task(lab_command(lab.name, lab.title, [lab]))
+    every = lab_command("all", "Run every lab, in the order of the course", labs)
+    of_labs.add_task(every, default=True)
     tier = {"tier": "run the tests of this tier alone: unit or namespaces"}
     return Collection(
-        labs,
+        of_labs,
         command(doctor, "doctor"),
         command(test, "test", tier),
         command(lint, "lint"),

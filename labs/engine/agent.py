@@ -28,7 +28,7 @@ PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 
 # High, so that a process's first socket is descriptor 3, as in a program of one's own; and below
-# what any limit on descriptors allows.
+# the usual limits on descriptors.
 CHANNEL_DESCRIPTOR = 250
 MAXIMUM_DESCRIPTORS = 8
 CREDENTIALS_SIZE = 12  # struct ucred: pid, uid, gid
@@ -271,7 +271,10 @@ class Agent:
     def call_exec(self, path: str, arguments: list[str]) -> Json:
         """execve(2): the channel closes where it succeeds, and that is its only answer."""
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        os.execve(path, arguments, {"PATH": os.defpath, "LANG": "C.UTF-8"})
+        try:
+            os.execve(path, arguments, {"PATH": os.defpath, "LANG": "C.UTF-8"})
+        finally:
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it
 
     def call_exit(self, status: int) -> Json:
         self.exit_status = status

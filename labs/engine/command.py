@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, signal
+from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, getsignal, signal
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -19,9 +19,18 @@ from invoke.parser.parser import Parser
 from invoke.program import Program
 from invoke.tasks import Task
 
-from labs.engine.errors import BindlabError, ExitStatus, OutputLost, UsageError, output_error
+from labs.engine.errors import (
+    BindlabError,
+    ExitStatus,
+    Interrupted,
+    OutputLost,
+    UsageError,
+    output_error,
+)
 
 SIGNALS = (SIGINT, SIGTERM, SIGHUP)
+# What was ignored from the start, as SIGHUP is under nohup(1), stays so.
+HEEDED = tuple(number for number in SIGNALS if getsignal(number) is not SIG_IGN)
 
 
 def check_command_line(namespace: Collection) -> None:
@@ -45,6 +54,7 @@ class CommandTask(Task):  # type: ignore[type-arg]  # generic only in its return
     """A task whose errors are a message and an exit status, never a traceback."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+        exit_on_signals()  # a task before this one may have come to its end
         with exit_statuses():
             status = super().__call__(*args, **kwargs)
         ignore_signals()  # from here on Python would die of one, or show a traceback
@@ -82,6 +92,10 @@ def exit_statuses() -> Iterator[None]:
     except BindlabError as error:
         hint = f"\n  {error.hint}" if error.hint else ""
         leave(f"{error.message}{hint}", error.status)
+    except Exception as error:  # a fault of bindlab's own: the only case with a traceback
+        import traceback
+
+        leave(f"{error!r}\n{traceback.format_exc()}", ExitStatus.FAILED)
 
 
 @contextmanager
@@ -114,7 +128,7 @@ def forget(descriptor: int) -> None:
 
 def exit_on_signals() -> None:
     """End with status 130 on Ctrl-C, SIGTERM and a closed terminal, once, without a traceback."""
-    for number in SIGNALS:
+    for number in HEEDED:
         signal(number, _interrupt)
 
 
@@ -126,7 +140,7 @@ def ignore_signals() -> None:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     ignore_signals()
-    sys.exit(ExitStatus.INTERRUPTED)
+    raise Interrupted(ExitStatus.INTERRUPTED)
 
 
 def is_dry(context: Context) -> bool:
@@ -134,9 +148,9 @@ def is_dry(context: Context) -> bool:
     return bool(context.config.run.dry)
 
 
-def read_seed(text: str) -> int | None:
+def read_seed(text: str | None) -> int | None:
     """The number of --seed, None without one; UsageError where it is none."""
-    if not text:
+    if text is None:
         return None
     try:
         return int(text)

@@ -30,10 +30,9 @@ def examine() -> ExitStatus:
     release = os.uname().release
     python = ".".join(map(str, sys.version_info[:3]))
     sys.stdout.write(f"bindlab {VERSION}, Python {python}, Linux {release}, {describe_user()}\n\n")
-    findings = [try_namespaces()]
-    for finding in findings:
-        sys.stdout.write(show(finding))
-    return ExitStatus.PASSED if any(f.works for f in findings) else ExitStatus.CANNOT_RUN
+    finding = try_namespaces()
+    sys.stdout.write(show(finding))
+    return ExitStatus.PASSED if finding.works else ExitStatus.CANNOT_RUN
 
 
 def show(finding: Finding) -> str:

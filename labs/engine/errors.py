@@ -61,6 +61,10 @@ class CannotRun(BindlabError):
     status = ExitStatus.CANNOT_RUN
 
 
+class Interrupted(SystemExit):
+    """Raised by a signal; unlike a script's own SystemExit it is nobody's fault."""
+
+
 class OutputLost(BindlabError):
     """Whoever read the output has left: a closed pipe or terminal."""
 

@@ -31,7 +31,7 @@ def gather(
         opened = options.get(row.inode)
         return SocketEvidence(
             row,
-            "" if row.state == "TIME_WAIT" else user_of(row.uid),
+            user_of(row.uid) if row.inode else "",
             tuple(holders.get(row.inode, ())),
             opened.reuseaddr if opened else None,
             opened.reuseport if opened else None,

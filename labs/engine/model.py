@@ -224,8 +224,8 @@ class Observation:
 class SocketEvidence:
     """A socket with the names of its owner and of the processes that hold it.
 
-    `user` is empty where the kernel keeps no owner (TIME_WAIT, whose uid it reports as 0). The
-    options are None where no process holds the socket: not yet, or not any more.
+    `user` is empty where the socket has no inode, and so no owner of its own: not yet accepted, or
+    left behind as in TIME_WAIT. The options are None where no process holds the socket.
     """
 
     row: SocketRow

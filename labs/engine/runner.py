@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from labs.engine.backend import Backend
-from labs.engine.errors import BindlabError, ExitStatus, LabError, output_error, standard_output
+from labs.engine.errors import (
+    BindlabError,
+    ExitStatus,
+    Interrupted,
+    LabError,
+    UsageError,
+    output_error,
+    standard_output,
+)
 from labs.engine.layout import Layout
 from labs.engine.model import PLAN, CallMade, Event, RunEnded, RunStarted, StepEnded, Verdict
 from labs.engine.script import Lab, Run
@@ -29,24 +37,26 @@ PRECEDENCE = (
 
 @dataclass(frozen=True)
 class Options:
-    """How to run: `json` is a file's name, empty for none."""
+    """How to run; `json` is a file's name."""
 
     seed: int | None = None
     dry: bool = False
     pause: bool = False
-    json: str = ""
+    json: str | None = None
 
 
 def run_labs(labs: Sequence[Lab], options: Options) -> ExitStatus:
-    """Run labs one after the other and show them; raises UsageError or CannotRun."""
+    """Run labs one after the other and show them; raises UsageError, or CannotRun for the first."""
+    if options.pause and options.dry:
+        raise UsageError("--dry starts nothing: there is nothing to pause.")
     pause = [make_pause()] if options.pause else []
+    statuses: list[ExitStatus] = []
     with contextlib.ExitStack() as stack:
         views: list[View] = []
-        if options.json:
+        if options.json is not None:
             from labs.engine.views.json import open_json_view
 
             views.append(stack.enter_context(open_json_view(options.json)))
-        statuses: list[ExitStatus] = []
         for lab in labs:
             with open_backend(options) as backend:
                 # The backend's processes start while this one is busy with its imports.
@@ -79,16 +89,21 @@ def run_lab(lab: Lab, backend: Backend, layout: Layout, views: Sequence[View]) -
     )
     try:
         lab.script(Run(session))
-    except Exception as error:
+        status = judge(session.verdicts)
+        emit(RunEnded(status))
+    except Interrupted:
+        raise
+    except (Exception, SystemExit) as error:
         problem = explain_failure(lab, error)
-        emit(RunEnded(problem.status, problem.message, problem.hint))
-        return ExitStatus(problem.status)
-    status = judge(session.verdicts)
-    emit(RunEnded(status))
+        status = problem.status
+        if isinstance(error, NameError) and Verdict.DIFFERS in session.verdicts:
+            # A step that was refused leaves its variables unset; the difference came first.
+            status = ExitStatus.DIFFERS
+        emit(RunEnded(status, problem.message, problem.hint))
     return status
 
 
-def explain_failure(lab: Lab, error: Exception) -> BindlabError:
+def explain_failure(lab: Lab, error: BaseException) -> BindlabError:
     """What stopped a script: an error of its own gets its file and line."""
     if isinstance(error, BindlabError) and not isinstance(error, LabError):
         return error
@@ -97,11 +112,16 @@ def explain_failure(lab: Lab, error: Exception) -> BindlabError:
     frames = traceback.extract_tb(error.__traceback__)
     line = next((frame.lineno for frame in reversed(frames) if frame.filename == file), None)
     where = f"{file}:{line}" if line else file
-    return LabError(f"The lab's script is broken at {where}: {text}")
+    return LabError(f"The lab's script could not go on at {where}: {text}")
 
 
 def judge(verdicts: Sequence[Verdict]) -> ExitStatus:
-    """The status of a run whose script came to its end; steps that were all skipped pass not."""
+    """The status of a run whose script came to its end; where all was skipped nothing passed.
+
+    LabError where there was no step.
+    """
+    if not verdicts:
+        raise LabError("The lab has no step: it shows nothing.")
     if Verdict.DIFFERS in verdicts:
         return ExitStatus.DIFFERS
     return ExitStatus.PASSED if Verdict.PASSED in verdicts else ExitStatus.CANNOT_RUN

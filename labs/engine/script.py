@@ -13,7 +13,7 @@ from signal import SIGKILL
 from types import TracebackType
 from typing import Literal
 
-from labs.engine.errors import BindlabError, LabError
+from labs.engine.errors import BindlabError, Interrupted, LabError
 from labs.engine.model import (
     Address,
     Argument,
@@ -146,17 +146,17 @@ class Step:
             case None:
                 outcome = self._outcome()
             case CallError():
-                outcome = Failed(name_errno(error.errno or 0), error.call)
+                outcome = failure(error)
             case SkippedStep():
                 outcome = error.outcome
             case BindlabError():
                 self._session.end_step(Broken(error.message), Verdict.FAILED)
                 return False
-            case Exception():
+            case Interrupted():
+                return False  # there is nobody left to ask
+            case _:
                 self._session.end_step(Broken(repr(error)), Verdict.FAILED)
                 return False
-            case _:
-                return False  # interrupted: there is nobody left to ask
         self._session.end_step(outcome, compare(self._plan.expected, outcome))
         return True
 
@@ -167,11 +167,17 @@ class Step:
             return self._quantity
         if not self._session.calls_made:
             return self._give_up("The step has made no call: it shows nothing.")
-        return Succeeded()
+        # Also a refusal that the script has caught is one.
+        return failure(self._session.refusal) if self._session.refusal else Succeeded()
 
     def _give_up(self, reason: str) -> Outcome:
         self._session.end_step(Broken(reason), Verdict.FAILED)
         raise LabError(reason)
+
+
+def failure(error: CallError) -> Failed:
+    """The outcome of a refused call."""
+    return Failed(name_errno(error.errno or 0), error.call)
 
 
 def compare(expected: Expectation, outcome: Outcome) -> Verdict:

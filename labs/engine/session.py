@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from signal import Signals
 
 from labs.engine.backend import Backend
 from labs.engine.errors import LabError
@@ -46,6 +47,7 @@ class Session:
     def __init__(self, backend: Backend, layout: Layout, emit: Callable[[Event], None]) -> None:
         self.layout = layout
         self.verdicts: list[Verdict] = []
+        self.refusal: CallError | None = None  # the last of the open step
         self._backend = backend
         self._emit = emit
         self._names: dict[str, dict[int, str]] = {}
@@ -83,6 +85,11 @@ class Session:
         """Send a signal from outside (0: none) and wait until the process is gone."""
         self._touch(process)
         self._backend.end_process(process, signal)
+        if signal:
+            self._calls += 1
+            uid = self._credentials[process].effective
+            killed = f"+++ killed by {Signals(signal).name} +++"
+            self._emit(CallMade(process, uid, killed, result="", errno=""))
 
     def perform(self, process: str, calls: Sequence[Call]) -> Sequence[CallResult]:
         """Let a process make calls, show them, and raise CallError for one that is refused."""
@@ -91,8 +98,9 @@ class Session:
         values = [result.value for result in results]
         for call, result in zip(calls, results, strict=False):
             self._show(process, show_call(call, values), result)
-        if results and results[-1].errno:
-            raise CallError(calls[len(results) - 1].name, results)
+        if results[-1].errno:
+            self.refusal = CallError(calls[len(results) - 1].name, results)
+            raise self.refusal
         return results
 
     def sockets(self, host: str) -> Sequence[SocketRow]:
@@ -108,6 +116,7 @@ class Session:
         self._step = step
         self._touched = []
         self._calls = 0
+        self.refusal = None
         self._emit(step)
 
     @property

@@ -5,6 +5,7 @@ Standard library only, like the agent that it forks.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -133,7 +134,7 @@ def observe_sockets() -> Iterator[Json]:
         for name, protocol in PROTOCOLS.items():
             for family in (socket.AF_INET, socket.AF_INET6):
                 for message in dump_sockets(netlink, family, protocol):
-                    yield [name, *read_socket(family, message)]
+                    yield [name, *read_message(family, message)]
 
 
 def dump_sockets(netlink: socket.socket, family: int, protocol: int) -> Iterator[bytes]:
@@ -157,7 +158,7 @@ def dump_sockets(netlink: socket.socket, family: int, protocol: int) -> Iterator
                 return
 
 
-def read_socket(family: int, message: bytes) -> list[Json]:
+def read_message(family: int, message: bytes) -> list[Json]:
     """A struct inet_diag_msg."""
     _, state, *ends, receive_queue, send_queue, uid, inode = DIAG_MESSAGE.unpack_from(message)
     local_port, peer_port, local, peer = ends
@@ -209,18 +210,19 @@ def observe_process(pid: int) -> Message:
         text = status.read()
     pidfd = os.pidfd_open(pid)
     try:
-        sockets: list[Json] = []
-        for entry in os.listdir(f"/proc/{pid}/fd"):
-            target = os.readlink(f"/proc/{pid}/fd/{entry}")
-            if target.startswith("socket:[") and int(entry) != CHANNEL_DESCRIPTOR:
-                sockets.append([int(entry), int(target[8:-1]), *read_options(pidfd, int(entry))])
+        descriptors = [int(entry) for entry in os.listdir(f"/proc/{pid}/fd")]
+        sockets = [
+            [descriptor, *found]
+            for descriptor in descriptors
+            if descriptor != CHANNEL_DESCRIPTOR and (found := read_socket(pid, pidfd, descriptor))
+        ]
     finally:
         os.close(pidfd)
     return {
         "pid": pid,
         "uids": [int(uid) for uid in read_field(text, "Uid").split()],
         "capabilities": int(read_field(text, "CapEff"), 16),
-        "sockets": sockets,
+        "sockets": [*sockets],
     }
 
 
@@ -229,10 +231,17 @@ def read_field(status: str, name: str) -> str:
     return status.partition(f"\n{name}:\t")[2].partition("\n")[0]
 
 
-def read_options(pidfd: int, descriptor: int) -> tuple[bool, bool]:
-    """SO_REUSEADDR and SO_REUSEPORT of another process's socket."""
-    with socket.socket(fileno=pidfd_getfd(pidfd, descriptor)) as copy:
-        return (
-            bool(copy.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)),
-            bool(copy.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)),
-        )
+def read_socket(pid: int, pidfd: int, descriptor: int) -> list[Json]:
+    """Inode, SO_REUSEADDR and SO_REUSEPORT of another process's socket; empty if it is none."""
+    try:
+        target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+        if not target.startswith("socket:["):
+            return []
+        with socket.socket(fileno=pidfd_getfd(pidfd, descriptor)) as copy:
+            options = (socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+            values = [bool(copy.getsockopt(socket.SOL_SOCKET, option)) for option in options]
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EBADF):
+            return []  # closed while it was read
+        raise
+    return [int(target[8:-1]), *values]

@@ -46,8 +46,8 @@ def euid(run: Run) -> None:
     with run.step(
         "The clients close, then the servers",
         expect=exactly(0, "connections left on the server"),
-        why="The side that closes first keeps the connection in TIME_WAIT. Here that is the "
-        "client's host; nothing is left behind that could stand in Bob's way.",
+        why="A connection holds the port as well, until it is over. The side that closes first "
+        "keeps it in TIME_WAIT: here the clients' host, and nothing is left on the server.",
     ) as step:
         close_all(clients)
         wait_until_none(run, server, port, "ESTABLISHED")
@@ -100,8 +100,9 @@ def refuse_strangers(run: Run, alice: Process, bob: Process, root: Process, port
     with run.step(
         "Bob asks for the port, without SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
-        why="Another rule, and an older one: two sockets on one address and port conflict unless "
-        "both have SO_REUSEPORT. No uid is compared here; the next step shows it.",
+        why="Another rule, and an older one: while one socket listens, another on its address and "
+        "port needs SO_REUSEPORT, and so does the listener. No uid is looked at: see the next "
+        "step.",
     ):
         bob.listen(port)
 
@@ -149,8 +150,8 @@ def change_uids(run: Run, bob: Process, root: Process, port: int) -> list[Socket
     with run.step(
         "Root makes a socket, hands it to Alice with fchown(), binds",
         expect=OK,
-        why="The owner of a socket is the owner of its inode, and fchown() changes that. So a "
-        "manager that runs as root can open sockets for the group of another user.",
+        why="The owner is the one in the socket's inode, and fchown() changes it. So a manager "
+        "that runs as root can open sockets for the group of another user.",
     ):
         given = reuseport_socket(manager)
         given.fchown("alice")
@@ -230,7 +231,7 @@ def leave_the_port(run: Run, bob: Process, port: int, members: Sequence[Socket])
     """Bob gets the port when nothing of Alice's is left on it, and not before."""
     last, *others = members
     with run.step(
-        "Alice closes all but one of her listeners, and Bob asks",
+        "All listeners of the group but Alice's are closed, and Bob asks",
         expect=EADDRINUSE.by("bind"),
         why="A port has no owner of its own. As long as one socket of Alice's is bound to it, "
         "Bob's has to get along with that one.",
@@ -239,7 +240,7 @@ def leave_the_port(run: Run, bob: Process, port: int, members: Sequence[Socket])
         bob.listen(port, reuseport=True)
 
     with run.step(
-        "Alice closes the last one, and Bob asks again",
+        "Alice closes hers, and Bob asks again",
         expect=OK,
         why="The port is free, and the next group is Bob's: now it is Alice who would be refused.",
     ):

@@ -19,7 +19,7 @@ from labs.engine.script import Lab
 pytestmark = pytest.mark.namespaces
 
 ROOT = Path(__file__).parents[2]
-LABS = {entry.name: entry for entry in find_labs()}
+LABS = {lab.name: lab for lab in find_labs()}
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def differing(steps: Sequence[StepEnded]) -> list[int]:
 @pytest.mark.parametrize("seed", [None, 1, 2])
 @pytest.mark.parametrize("name", LABS)
 def test_a_lab_passes(name: str, seed: int | None, backend: NamespacesBackend) -> None:
-    status, steps = run(LABS[name].load(), backend, Layout(seed))
+    status, steps = run(LABS[name], backend, Layout(seed))
     assert status is ExitStatus.PASSED
     assert {step.verdict for step in steps} == {Verdict.PASSED}
     assert len(steps) > 1
@@ -49,7 +49,7 @@ def test_a_lab_passes(name: str, seed: int | None, backend: NamespacesBackend) -
 
 @pytest.mark.parametrize("name", LABS)
 def test_every_step_has_evidence(name: str, backend: NamespacesBackend) -> None:
-    _, steps = run(LABS[name].load(), backend, Layout(None))
+    _, steps = run(LABS[name], backend, Layout(None))
     assert all(step.evidence for step in steps)
 
 
@@ -61,7 +61,7 @@ class OneUser(Layout):
 
 
 def test_euid_differs_where_bob_is_alice(backend: NamespacesBackend) -> None:
-    status, steps = run(LABS["euid"].load(), backend, OneUser(None))
+    status, steps = run(LABS["euid"], backend, OneUser(None))
     assert status is ExitStatus.DIFFERS
     # Whatever takes Bob for another user, and what comes of his being in the group.
     assert differing(steps) == [4, 11, 12, 15, 16, 17]
@@ -84,7 +84,7 @@ def test_euid_differs_without_the_option(
         return perform(process, harmless, go_on=go_on)
 
     monkeypatch.setattr(backend, "perform", without_reuseport)
-    status, steps = run(LABS["euid"].load(), backend, Layout(None))
+    status, steps = run(LABS["euid"], backend, Layout(None))
     assert status is not ExitStatus.PASSED
     assert differing(steps)[:2] == [2, 3]
 

@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from labs.engine.backends.fake import FakeBackend
 from labs.engine.catalogue import find_labs
-from labs.engine.errors import LabError
+from labs.engine.errors import ExitStatus
+from labs.engine.layout import Layout
+from labs.engine.model import Event, RunEnded
+from labs.engine.runner import run_lab
 
 LAB = '''
 from labs.engine.script import Run, lab
@@ -30,23 +34,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_labs_of_the_project() -> None:
-    entries = find_labs()
-    assert entries[0].name == "euid"
-    for entry in entries:
-        assert entry.load().name == entry.name
-        assert 20 <= len(entry.title) <= 80
+    labs = find_labs()
+    assert labs[0].name == "euid"
+    for lab in labs:
+        assert 20 <= len(lab.title) <= 80
+        assert not lab.title.startswith("cannot be loaded")
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_every_lab_has_its_briefs(language: str) -> None:
-    for entry in find_labs():
-        path = Path(__file__).parents[2] / "labs" / entry.name / f"brief.{language}.md"
-        assert path.read_text().startswith(f"# {entry.name}")
+    for lab in find_labs():
+        path = Path(__file__).parents[2] / "labs" / lab.name / f"brief.{language}.md"
+        assert path.read_text().startswith(f"# {lab.name}")
 
 
 def test_briefs_are_in_step() -> None:
-    for entry in find_labs():
-        folder = Path(__file__).parents[2] / "labs" / entry.name
+    for lab in find_labs():
+        folder = Path(__file__).parents[2] / "labs" / lab.name
         shapes = [
             [
                 line[:3]
@@ -64,7 +68,7 @@ def test_briefs_are_in_step() -> None:
 def test_labs_come_by_name_when_no_order_is_given(folder: Path) -> None:
     for name in ("zebra", "ant"):
         write_lab(folder, name, LAB.format(name=name))
-    assert [entry.name for entry in find_labs(folder, folder.name)] == ["ant", "zebra"]
+    assert [lab.name for lab in find_labs(folder, folder.name)] == ["ant", "zebra"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,18 @@ def test_labs_come_by_name_when_no_order_is_given(folder: Path) -> None:
 )
 def test_a_broken_lab_is_listed_and_cannot_be_run(folder: Path, text: str, problem: str) -> None:
     write_lab(folder, "broken", text)
-    (entry,) = find_labs(folder, folder.name)
-    assert entry.name == "broken"
-    with pytest.raises(LabError, match=problem):
-        entry.load()
+    (broken,) = find_labs(folder, folder.name)
+    assert broken.name == "broken"
+    assert problem in broken.title
+    events: list[Event] = []
+    status = run_lab(broken, FakeBackend(), Layout(None), [events.append])
+    assert status is ExitStatus.FAILED
+    assert isinstance(events[-1], RunEnded)
+    assert problem in events[-1].error
+
+
+def test_a_lab_that_ends_python_is_broken_too(folder: Path) -> None:
+    write_lab(folder, "broken", "import sys\n\nsys.exit(0)\n")
+    (broken,) = find_labs(folder, folder.name)
+    assert "SystemExit" in broken.title
+    assert "lab.py:3" in broken.title

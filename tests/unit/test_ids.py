@@ -37,6 +37,14 @@ def test_no_range(tmp_path: Path, text: str | None) -> None:
     assert caught.value.status == ExitStatus.CANNOT_RUN
 
 
+def test_the_hint_names_ids_that_nobody_has(tmp_path: Path) -> None:
+    path = tmp_path / "subuid"
+    path.write_text("bob:100000:65536\ncarol:165536:65536\n")
+    with pytest.raises(CannotRun) as caught:
+        find_range(path, "alice")
+    assert "--add-subuids 231072-296607 " in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("text", "covers"),
     [

@@ -1,4 +1,4 @@
-"""The directions of dependence that docs/decisions/0001-directions.md and the design fix."""
+"""The directions of dependence: labs, backends and views know the model and not each other."""
 
 import ast
 import sys

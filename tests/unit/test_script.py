@@ -1,5 +1,7 @@
 """Steps: how an outcome comes about and is held against what was expected; on the fake backend."""
 
+import contextlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 from labs.engine.backends.fake import FakeBackend
 from labs.engine.errors import ExitStatus
 from labs.engine.layout import Layout
-from labs.engine.model import Event, RunEnded, StepEnded, Verdict
+from labs.engine.model import CallMade, Event, RunEnded, StepEnded, Verdict
 from labs.engine.runner import judge, run_lab
 from labs.engine.script import (
     EADDRINUSE,
@@ -124,6 +126,22 @@ def test_a_skipped_step_is_not_passed() -> None:
     assert end(events).status == ExitStatus.CANNOT_RUN
 
 
+def no_step(run: Run, alice: Process) -> None:
+    pass
+
+
+def leaves(run: Run, alice: Process) -> None:
+    with run.step("x", expect=OK, why="?"):
+        alice.socket()
+    sys.exit(0)
+
+
+def leaves_in_a_step(run: Run, alice: Process) -> None:
+    with run.step("x", expect=OK, why="?"):
+        alice.socket()
+        sys.exit(0)
+
+
 def nothing(run: Run, alice: Process) -> None:
     with run.step("nothing", expect=OK, why="?"):
         pass
@@ -174,6 +192,8 @@ def bad_port(run: Run, alice: Process) -> None:
 @pytest.mark.parametrize(
     "body",
     [
+        leaves,
+        leaves_in_a_step,
         nothing,
         not_measured,
         measured_for_nothing,
@@ -194,6 +214,47 @@ def test_a_broken_script_is_no_outcome(body: Body) -> None:
     assert Path(__file__).read_text().splitlines()[line - 1].strip()
 
 
+def test_a_lab_without_steps_is_broken() -> None:
+    ended = end(run_body(no_step))
+    assert ended.status == ExitStatus.FAILED
+    assert "no step" in ended.error
+
+
+def test_a_variable_that_a_differing_step_left_unset_is_no_fault_of_the_script() -> None:
+    def body(run: Run, alice: Process) -> None:
+        listen(run, alice)
+        with run.step("again", expect=OK, why="?"):
+            second = alice.listen(8080)
+        with run.step("close", expect=OK, why="?"):
+            second.close()
+
+    ended = end(run_body(body))
+    assert ended.status == ExitStatus.DIFFERS
+    assert "second" in ended.error
+
+
+def test_a_refusal_that_the_script_swallows_is_an_outcome_all_the_same() -> None:
+    def body(run: Run, alice: Process) -> None:
+        listen(run, alice)
+        with run.step("again", expect=OK, why="?"), contextlib.suppress(OSError):
+            alice.listen(8080)
+
+    events = run_body(body)
+    assert str(last_step(events).outcome) == "EADDRINUSE from bind()"
+    assert last_step(events).verdict is Verdict.DIFFERS
+
+
+def test_a_kill_is_shown_and_is_enough_for_a_step() -> None:
+    def body(run: Run, alice: Process) -> None:
+        with run.step("kill", expect=OK, why="?"):
+            alice.kill()
+
+    events = run_body(body)
+    assert last_step(events).verdict is Verdict.PASSED
+    (killed,) = [event for event in events if isinstance(event, CallMade)]
+    assert killed.call == "+++ killed by SIGKILL +++"
+
+
 def test_a_step_that_failed_is_neither_passed_nor_different() -> None:
     events = run_body(raises_oserror)
     assert last_step(events).verdict is Verdict.FAILED
@@ -211,7 +272,6 @@ def test_waiting_in_vain_says_for_what(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("verdicts", "status"),
     [
-        ([], ExitStatus.CANNOT_RUN),
         ([Verdict.PASSED], ExitStatus.PASSED),
         ([Verdict.PASSED, Verdict.SKIPPED], ExitStatus.PASSED),
         ([Verdict.SKIPPED], ExitStatus.CANNOT_RUN),

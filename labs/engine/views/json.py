@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import signal
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -65,7 +66,7 @@ def open_json_view(name: str) -> Iterator[DocumentView | LinesView]:
             view.write(stream)
             return
         if name.endswith(LINES_SUFFIX):
-            with open_or_refuse(Path(name)) as stream:
+            with open_directly(Path(name)) as stream:
                 yield LinesView(stream)
             return
         with open_output(Path(name)) as stream:
@@ -76,25 +77,51 @@ def open_json_view(name: str) -> Iterator[DocumentView | LinesView]:
 
 @contextlib.contextmanager
 def open_output(path: Path) -> Iterator[TextIO]:
-    """A file whose content is there when the block ends without an error, and not before."""
-    if path.exists() and not path.is_file():
-        with open_or_refuse(path) as stream:  # a device or a pipe
-            yield stream
-        return
-    if path.exists() and not os.access(path, os.W_OK):
-        raise unwritable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    """A file whose content is there when the block ends without an error, and not before.
+
+    Devices and pipes are written to as they are; a symbolic link leads to what is replaced.
+    """
+    try:
+        special = is_special(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    with open_directly(path) if special else open_replacement(path) as stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def open_replacement(path: Path) -> Iterator[TextIO]:
+    """A file that takes the place of what has this name when the block ends without an error."""
     with contextlib.ExitStack() as stack:
         try:
-            folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+            target = path.resolve()
+            mode = check_replaceable(target)
+            folder = os.open(target.parent, os.O_PATH | os.O_DIRECTORY)
             stack.callback(os.close, folder)
-            aside = f".{path.name}.{os.getpid()}"
+            aside = f".{target.name}.{os.getpid()}"
             descriptor = create_aside(aside, folder, stack)
         except OSError as error:
             raise unwritable(path, error) from error
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            if mode is not None:
+                os.fchmod(descriptor, mode)
             yield stream
             stream.flush()
-            give_name(descriptor, path.name, aside, folder)
+            give_name(descriptor, target.name, aside, folder)
+
+
+def is_special(path: Path) -> bool:
+    """Whether a name stands for something other than a file in a folder; raises OSError."""
+    in_system = path.absolute().parts[1:2] in (("dev",), ("proc",))
+    return in_system or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def check_replaceable(path: Path) -> int | None:
+    """The mode of the file that is to be replaced, None if there is none; raises OSError."""
+    if not path.exists():
+        return None
+    with path.open("r+b"):
+        return stat.S_IMODE(path.stat().st_mode)
 
 
 def give_name(descriptor: int, name: str, aside: str, folder: int) -> None:
@@ -133,8 +160,8 @@ def create_aside(name: str, folder: int, stack: contextlib.ExitStack) -> int:
     return descriptor
 
 
-def open_or_refuse(path: Path) -> TextIO:
-    """The file, open for writing; UsageError where it cannot be."""
+def open_directly(path: Path) -> TextIO:
+    """The file, open for writing as it is; UsageError where it cannot be."""
     try:
         return path.open("w", encoding="utf-8")
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
@@ -73,7 +74,7 @@ class TerminalView:
         self._console = PipeConsole(
             file=stream,
             color_system=None if plain else "auto",
-            width=None if is_terminal else int(os.environ.get("COLUMNS") or PLAIN_WIDTH),
+            width=None if is_terminal else shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns,
             highlight=False,
             emoji=False,
         )

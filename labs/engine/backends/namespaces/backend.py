@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from labs.engine.agent import Stream
+from labs.engine.agent import CHANNEL_DESCRIPTOR, Stream
 from labs.engine.backends.namespaces.ids import map_ids
 from labs.engine.backends.namespaces.keeper import keep
 from labs.engine.backends.namespaces.missing import explain
@@ -87,6 +88,8 @@ class Peer:
         match answer:
             case None:
                 raise HasDied(f"{self.what} has died.")
+            case {"errno": int(number), "doing": "end"}:
+                raise EngineError(f"{self.what} could not end a process: {os.strerror(number)}.")
             case {"errno": int(number), "doing": str(doing)}:
                 raise explain(doing, number)
             case {"fault": str(fault)}:
@@ -174,7 +177,7 @@ class NamespacesBackend:
         try:
             answer = peer.receive()
         except HasDied:
-            if calls[-1].name == "exec":
+            if [call.name for call in calls] == ["exec"]:
                 return ()
             raise
         match answer:
@@ -274,10 +277,14 @@ def open_namespaces(deadline: float = DEADLINE) -> Iterator[NamespacesBackend]:
 
     `deadline` is how many seconds a process may take to answer. Raises CannotRun.
     """
-    keeper, theirs = socket.socketpair()
-    init, init_theirs = socket.socketpair()
+    check_descriptors()
     controller = os.getpid()
-    pid = os.fork()
+    try:
+        keeper, theirs = socket.socketpair()
+        init, init_theirs = socket.socketpair()
+        pid = os.fork()
+    except OSError as error:
+        raise CannotRun(f"Could not start a process: {error.strerror}.") from error
     if pid == 0:
         keep(theirs, init_theirs, controller)
     theirs.close()
@@ -290,6 +297,16 @@ def open_namespaces(deadline: float = DEADLINE) -> Iterator[NamespacesBackend]:
         yield backend
     finally:
         backend.close()
+
+
+def check_descriptors() -> None:
+    """CannotRun where the limit on open files leaves no room for an agent's channel."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit <= CHANNEL_DESCRIPTOR:
+        raise CannotRun(
+            f"Only {limit} open files are allowed here; a run takes up to {CHANNEL_DESCRIPTOR}.",
+            "ulimit -n 1024",
+        )
 
 
 def encode_call(call: Call) -> Json:

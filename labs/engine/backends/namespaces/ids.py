@@ -15,6 +15,8 @@ from labs.engine.errors import CannotRun
 
 COUNT = 65_536
 
+FIRST_SUBORDINATE = 100_000  # where useradd(8) begins
+
 # Between the ranges that systemd (its UIDS-GIDS page) and sssd hand out by default.
 ROOT_START = 2_100_000_000
 
@@ -35,7 +37,7 @@ def map_ids(pid: int) -> None:
     if os.geteuid() == 0:
         write_maps(pid)
     else:
-        run_newidmap(pid, find_subordinate_range(pwd.getpwuid(os.getuid()).pw_name))
+        run_newidmap(pid, find_subordinate_range(own_name()))
 
 
 def write_maps(pid: int) -> None:
@@ -73,20 +75,38 @@ def find_subordinate_range(user: str) -> OuterRange:
 
 def find_range(path: Path, user: str) -> int:
     """The first id of the user's first large enough range in a subuid(5) or subgid(5) file."""
+    ranges = read_ranges(path)
+    for owner, start, count in ranges:
+        if owner in (user, str(os.getuid())) and count >= COUNT:
+            return start
+    first = max([FIRST_SUBORDINATE, *(start + count for _, start, count in ranges)])
+    free = f"{first}-{first + COUNT - 1}"
+    raise CannotRun(
+        f"The user {user} has no {COUNT:,} subordinate ids in {path}.",
+        f"sudo usermod --add-subuids {free} --add-subgids {free} {user}",
+    )
+
+
+def read_ranges(path: Path) -> list[tuple[str, int, int]]:
+    """Owner, first id and count of each range of a subuid(5) file; none where there is no file."""
     try:
         lines = path.read_text().splitlines()
     except FileNotFoundError:
-        lines = []
-    for line in lines:
-        owner, _, numbers = line.partition(":")
-        start, _, count = numbers.partition(":")
-        is_ours = owner in (user, str(os.getuid()))
-        if is_ours and start.isdigit() and count.isdigit() and int(count) >= COUNT:
-            return int(start)
-    raise CannotRun(
-        f"The user {user} has no {COUNT:,} subordinate ids in {path}.",
-        "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + user,
-    )
+        return []
+    fields = [line.split(":") for line in lines]
+    return [
+        (owner, int(start), int(count))
+        for owner, start, count in (field for field in fields if len(field) == 3)
+        if start.isdigit() and count.isdigit()
+    ]
+
+
+def own_name() -> str:
+    """This user's name, or the number where the machine has no account for it."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def run_newidmap(pid: int, outer: OuterRange) -> None:

@@ -85,6 +85,16 @@ def make_files_read_only() -> None:
             raise
 
 
+def hide_sockets() -> None:
+    """Put an empty file system where the machine's services have their UNIX sockets.
+
+    Such a socket can be connected to on a read-only file system and from any network namespace.
+    """
+    for folder in (b"/run", b"/tmp"):
+        if os.path.isdir(folder):
+            mount(b"tmpfs", folder, b"tmpfs", MS_NOSUID | MS_NODEV)
+
+
 class Init:
     """Forks the first process of each host, on request."""
 
@@ -159,6 +169,8 @@ def main(channel: int) -> NoReturn:
         mount(b"none", b"/", None, MS_REC | MS_PRIVATE)
         doing = "make the machine's files read-only"
         make_files_read_only()
+        doing = "hide the machine's sockets"
+        hide_sockets()
         doing = "give up inheritable capabilities"
         give_up_inheritance()
     except OSError as error:

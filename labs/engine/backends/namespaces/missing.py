@@ -15,13 +15,13 @@ def explain(doing: str, number: int) -> CannotRun:
     for hint in (
         _limit_hint(number),
         _debian_hint(number),
-        _apparmor_hint(number),
         _container_hint(number),
+        _apparmor_hint(number),
         _kernel_hint(doing, number),
     ):
         if hint:
             return CannotRun(message, hint)
-    return CannotRun(message, "invoke doctor  shows what works here.")
+    return CannotRun(message)
 
 
 def read_sysctl(name: str) -> str | None:
