@@ -8,6 +8,7 @@ import pytest
 from labs.engine.backends.namespaces.backend import open_namespaces
 from labs.engine.errors import CannotRun
 from labs.engine.layout import Layout
+from labs.engine.model import ProcessPlan
 
 IS_ROOT = os.geteuid() == 0
 OTHER_SHAPE = "ordinary_only" if IS_ROOT else "root_only"
@@ -19,6 +20,7 @@ def find_obstacle() -> str:
     try:
         with open_namespaces() as backend:
             backend.open_host(Layout(None).host("probe"))
+            backend.start_process(ProcessPlan("probe", "probe", 0))
     except CannotRun as error:
         return f"{error.message} {error.hint}"
     return ""

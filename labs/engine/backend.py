@@ -23,7 +23,7 @@ class Backend(Protocol):
     name: str
 
     def open_host(self, plan: HostPlan) -> None:
-        """Make a host with its addresses up, joined to all other hosts of the run."""
+        """Make a host, with its addresses up and joined to all others when a process starts."""
 
     def start_process(self, plan: ProcessPlan) -> StartedProcess:
         """Start a process that has taken its uid and has no sockets."""

@@ -1,8 +1,11 @@
 """Many hosts on one bridge: each is there, and each can be reached from its neighbour."""
 
 import contextlib
+import ipaddress
 import resource
+import shlex
 import socket
+import subprocess
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -86,3 +89,23 @@ def test_each_of_50_hosts_shows_its_own_sockets_and_process_alone() -> None:
 def test_each_of_500_hosts_is_reached_within_the_usual_limit_of_descriptors() -> None:
     with limit_descriptors(USUAL_DESCRIPTORS), open_hosts(MANY) as (backend, plans):
         assert find_unreached(backend, plans, socket.AF_INET) == {}
+
+
+def test_a_host_has_its_two_addresses_and_loopback_and_no_other() -> None:
+    with open_namespaces() as backend:
+        plan = Layout(None).host("server")
+        backend.open_host(plan)
+        backend.start_process(ProcessPlan("alice", "server", 64001))
+        command = [*shlex.split(backend.enter_command("server")), "--", "cat"]
+        done = subprocess.run(
+            [*command, "/proc/net/if_inet6", "/proc/net/fib_trie"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    lines = [line.split() for line in done.stdout.splitlines()]
+    found = {(line[0], line[-1]) for line in lines if len(line) == 6}
+    server = ipaddress.ip_address(plan.ipv6).exploded.replace(":", "")
+    # A link-local address of each of hundreds of hosts would flood the bridge.
+    assert found == {("0" * 31 + "1", "lo"), (server, "eth0")}
+    assert plan.ipv4 in done.stdout

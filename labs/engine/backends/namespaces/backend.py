@@ -129,6 +129,7 @@ class NamespacesBackend:
         self._deadline = deadline
         self._hosts: dict[str, Peer] = {}
         self._processes: dict[str, Member] = {}
+        self._wirings = 0
 
     def begin(self) -> None:
         """Give the keeper its ids, as soon as it has its user namespace; the rest it does alone."""
@@ -149,7 +150,9 @@ class NamespacesBackend:
                 self._keeper.receive()  # says why, if it was the keeper that could not go on
                 raise
         host.receive()
-        self._keeper.ask(
+        # Answered while the next host is made; see _settle().
+        self._wirings += 1
+        self._keeper.send(
             {
                 "do": "wire a host",
                 "pid": host.stream.peer_pid,
@@ -160,6 +163,7 @@ class NamespacesBackend:
 
     def start_process(self, plan: ProcessPlan) -> StartedProcess:
         """See `Backend.start_process`."""
+        self._settle()
         request: Message = {"do": "start", "name": plan.name, "uid": plan.uid}
         return self._add_process(plan.name, plan.host, self._host(plan.host), request)
 
@@ -229,6 +233,12 @@ class NamespacesBackend:
         finally:
             os.close(pidfd)
         os.waitpid(self._keeper_pid, 0)
+
+    def _settle(self) -> None:
+        """Wait until all hosts are wired: nothing may run on one before."""
+        while self._wirings:
+            self._wirings -= 1
+            self._keeper.receive()
 
     def _host(self, name: str) -> Peer:
         if name not in self._hosts:

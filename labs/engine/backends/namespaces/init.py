@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import signal
 import socket
+import struct
 
 from labs.engine.agent import (
     PR_SET_PDEATHSIG,
@@ -44,6 +46,9 @@ MS_PRIVATE = 0x40000
 AT_FDCWD = -100
 AT_RECURSIVE = 0x8000
 MOUNT_ATTR_RDONLY = 0x1
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 0x1
+IN6_ADDR_GEN_MODE_NONE = 1
 SYS_MOUNT_SETATTR = 442  # the same number on every architecture (since 5.12)
 
 
@@ -135,12 +140,26 @@ def become_host(name: str, stream: Stream) -> NoReturn:
         mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
         doing = "name a host"
         socket.sethostname(name)
+        doing = "bring up a host's loopback"
+        prepare_network()
         doing = "become a host's root"
         take_user(0)
     except OSError as error:
         stream.send({"errno": error.errno, "doing": doing})
         os._exit(1)
     WarmParent(stream).serve()
+
+
+def prepare_network() -> None:
+    """Bring up lo, and let no interface that comes make itself a link-local address.
+
+    The multicasts of such addresses, flooded to hundreds of hosts, overflow the machine's packet
+    queue (net.core.netdev_max_backlog); connections then fail for want of an ARP answer.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", IFF_UP))
+    with open("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "w") as sysctl:
+        sysctl.write(f"{IN6_ADDR_GEN_MODE_NONE}\n")
 
 
 def give_up_inheritance() -> None:

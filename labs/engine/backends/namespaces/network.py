@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 BRIDGE = "bindlab"
 LINK = "eth0"
 IFA_F_NODAD = 0x02
-IN6_ADDR_GEN_MODE_NONE = 1
 
 
 class Network:
@@ -70,13 +69,8 @@ class Network:
 
 
 def configure(routes: IPRoute, addresses: Sequence[tuple[str, int]]) -> None:
-    """Bring up lo and LINK in the network namespace of `routes`."""
-    routes.link("set", index=socket.if_nametoindex("lo"), state="up")
+    """Bring up LINK in the network namespace of `routes`."""
     index = socket.if_nametoindex(LINK)
-    # No link-local address: its multicasts, flooded to hundreds of hosts, overflow the machine's
-    # packet queue (net.core.netdev_max_backlog), and connections fail for want of an ARP answer.
-    mode = ["IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE]
-    routes.link("set", index=index, IFLA_AF_SPEC={"attrs": [["AF_INET6", {"attrs": [mode]}]]})
     for address, prefix in addresses:
         # Without NODAD an IPv6 address cannot be bound for its first seconds.
         routes.addr("add", index=index, address=address, prefixlen=prefix, flags=IFA_F_NODAD)
