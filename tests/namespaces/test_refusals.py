@@ -337,3 +337,13 @@ def test_the_script_beside_the_interpreter_says_the_same() -> None:
         check=False,
     )
     check_refusal(Finished(done.returncode, done.stdout, done.stderr), 2, "--seed")
+
+
+@root_only
+def test_in_a_chroot() -> None:
+    bind_and_enter = (
+        "mount --bind / /mnt && mount --rbind /proc /mnt/proc && mount --rbind /dev /mnt/dev && "
+        'cd "$PWD" && exec chroot /mnt env --chdir="$PWD" "$@"'
+    )
+    done = run_in_shell(bind_and_enter, "lab.euid", prefix=("unshare", "--mount"))
+    check_missing(done, "user namespace", "chroot")

@@ -14,6 +14,7 @@ def explain(doing: str, number: int) -> CannotRun:
     message = f"Could not {doing}: {os.strerror(number)}."
     for hint in (
         _limit_hint(number),
+        _chroot_hint(number),
         _debian_hint(number),
         _container_hint(number),
         _apparmor_hint(number),
@@ -48,6 +49,23 @@ def _limit_hint(number: int) -> str:
     return "Namespaces are forbidden by a limit of 0: " + ", ".join(
         f"sudo sysctl -w user.max_{name}_namespaces=10000" for name in closed
     )
+
+
+def is_chrooted() -> bool:
+    """Whether this process's root is not that of process 1, as far as one may see."""
+    try:
+        return not os.path.samefile("/", "/proc/1/root/.")
+    except OSError:
+        return False
+
+
+def _chroot_hint(number: int) -> str:
+    if number == errno.EPERM and is_chrooted():
+        return (
+            "A process in a chroot may not make a user namespace (create_user_ns()): enter the "
+            "tree with bwrap or systemd-nspawn instead."
+        )
+    return ""
 
 
 def _debian_hint(number: int) -> str:
