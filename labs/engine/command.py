@@ -1,5 +1,6 @@
 """The adapter to Invoke: errors become messages and exit statuses, labs become tasks."""
 
+import errno
 import gc
 import os
 import re
@@ -28,6 +29,8 @@ from labs.engine.errors import (
     output_error,
 )
 
+# What write(2) may answer for a pipe, a terminal, a full or a closed standard output.
+OUTPUT_ERRORS = (errno.EPIPE, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 SIGNALS = (SIGINT, SIGTERM, SIGHUP)
 # What was ignored from the start, as SIGHUP is under nohup(1), stays so.
 HEEDED = tuple(number for number in SIGNALS if getsignal(number) is not SIG_IGN)
@@ -89,6 +92,8 @@ def exit_statuses() -> Iterator[None]:
             yield
             if sys.stdout:
                 sys.stdout.flush()
+    except Exit:
+        raise
     except BindlabError as error:
         hint = f"\n  {error.hint}" if error.hint else ""
         leave(f"{error.message}{hint}", error.status)
@@ -100,12 +105,17 @@ def exit_statuses() -> Iterator[None]:
 
 @contextmanager
 def output_errors() -> Iterator[None]:
-    """Say of an OSError that got this far what it is: output that could not be written."""
+    """Say of an error of standard output what it is, and try no more to write there."""
     try:
         yield
-    except (OSError, OutputLost) as error:
+    except OutputLost:
         forget(1)
-        raise output_error(error) if isinstance(error, OSError) else error from error
+        raise
+    except OSError as error:
+        if error.errno not in OUTPUT_ERRORS:
+            raise
+        forget(1)
+        raise output_error(error) from error
 
 
 def leave(message: str, status: ExitStatus) -> NoReturn:

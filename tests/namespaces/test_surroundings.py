@@ -82,6 +82,20 @@ def test_a_limit_on_descriptors_that_leaves_no_room_is_named() -> None:
     assert "ulimit -n" in done.errors
 
 
+def test_a_fault_of_its_own_is_70_and_says_where() -> None:
+    script = (
+        "import sys; from labs.engine.command import command;"
+        "from invoke.context import Context;"
+        "task = command(lambda context: open('/no/such/file'), 'trial'); task(Context())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "bindlab: FileNotFoundError" in done.stderr
+    assert "/no/such/file" in done.stderr
+    assert "output" not in done.stderr
+
+
 def test_columns_that_are_no_number_do_no_harm() -> None:
     done = run("lab.euid", "--dry", COLUMNS="wide")
     assert done.status == 0, done
