@@ -141,7 +141,9 @@ def become_host(name: str, stream: Stream) -> NoReturn:
         doing = "name a host"
         socket.sethostname(name)
         doing = "bring up a host's loopback"
-        prepare_network()
+        bring_up_loopback()
+        doing = "set up IPv6 on a host"
+        forgo_link_local_addresses()
         doing = "become a host's root"
         take_user(0)
     except OSError as error:
@@ -150,14 +152,18 @@ def become_host(name: str, stream: Stream) -> NoReturn:
     WarmParent(stream).serve()
 
 
-def prepare_network() -> None:
-    """Bring up lo, and let no interface that comes make itself a link-local address.
+def bring_up_loopback() -> None:
+    """Bring up lo (netdevice(7)); it has its addresses from the start."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", IFF_UP))
+
+
+def forgo_link_local_addresses() -> None:
+    """Let no interface that comes to this network namespace make itself a link-local address.
 
     The multicasts of such addresses, flooded to hundreds of hosts, overflow the machine's packet
     queue (net.core.netdev_max_backlog); connections then fail for want of an ARP answer.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", IFF_UP))
     with open("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "w") as sysctl:
         sysctl.write(f"{IN6_ADDR_GEN_MODE_NONE}\n")
 

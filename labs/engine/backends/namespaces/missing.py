@@ -90,6 +90,10 @@ def _container_hint(number: int) -> str:
 
 
 def _kernel_hint(doing: str, number: int) -> str:
+    if number == errno.ENOENT and "IPv6" in doing:
+        return (
+            "IPv6 is switched off (ipv6.disable=1 on the kernel's command line); hosts have both."
+        )
     if number in (errno.EOPNOTSUPP, errno.ENOENT, errno.EPROTONOSUPPORT):
         return "The kernel lacks a module: sudo modprobe -a veth bridge tcp_diag udp_diag."
     if number in (errno.EINVAL, errno.ENOSYS) and "namespace" in doing:
