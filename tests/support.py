@@ -409,8 +409,8 @@ def install_filter(instructions: Sequence[tuple[int, int, int, int]]) -> None:
     checked(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0))
 
 
-def forbid_namespaces(kind: str) -> None:
-    """Set the limit of a kind of namespaces to 0, in a user namespace that has all ids.
+def limit_namespaces(kind: str, limit: str) -> None:
+    """Set the limit of a kind of namespaces, in a user namespace that has all ids.
 
     Needs root.
     """
@@ -427,7 +427,7 @@ def forbid_namespaces(kind: str) -> None:
     os.close(reader)
     os.close(writer)
     assert os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1]) == 0
-    Path(f"/proc/sys/user/max_{kind}_namespaces").write_text("0")
+    Path(f"/proc/sys/user/max_{kind}_namespaces").write_text(limit)
 
 
 def denied(what: Callable[..., None], *arguments: str) -> tuple[str, ...]:

@@ -44,9 +44,9 @@ def checked(result: int) -> int:
     return result
 
 
-def prctl(option: int, value: int | bytes) -> None:
-    """prctl(2) with one argument."""
-    checked(libc.prctl(option, value, 0, 0, 0))
+def prctl(option: int, value: int | bytes, second: int = 0) -> None:
+    """prctl(2) with up to two arguments."""
+    checked(libc.prctl(option, value, second, 0, 0))
 
 
 def setfsuid(uid: int) -> int:
@@ -54,7 +54,7 @@ def setfsuid(uid: int) -> int:
     return int(libc.setfsuid(uid))
 
 
-def own_uids() -> list[int]:
+def own_uids() -> list[Json]:
     """This process's real, effective, saved and file-system uid."""
     # An invalid uid leaves the file-system uid as it is (setfsuid(2)).
     return [*os.getresuid(), setfsuid(-1)]
@@ -120,13 +120,15 @@ class Agent:
         self.exit_status: int | None = None
 
     def serve(self) -> NoReturn:
-        """Say who this is, then answer requests; never returns."""
-        self.stream.send({"pid": os.getpid(), "uids": list(own_uids())})
-        while (request := self.stream.receive()) is not None:
-            self.stream.send(self.perform(request))
-            if self.exit_status is not None:
-                os._exit(self.exit_status)
-        os._exit(0)
+        """Say who this is, then answer requests; never returns, whatever happens."""
+        try:
+            self.stream.send({"pid": os.getpid(), "uids": own_uids()})
+            while (request := self.stream.receive()) is not None:
+                self.stream.send(self.perform(request))
+                if self.exit_status is not None:
+                    os._exit(self.exit_status)
+        finally:
+            os._exit(0)  # what forked this process has a loop of its own to go on with
 
     def perform(self, request: Message) -> Message:
         """Make the calls in order, up to the first that fails unless `go_on` is set.
@@ -148,7 +150,7 @@ class Agent:
             except Exception as error:
                 return {"fault": f"{call}: {type(error).__name__}: {error}"}
             values.append(value)
-            results.append([value, number, list(own_uids())])
+            results.append([value, number, own_uids()])
             if number and not request.get("go_on"):
                 break
         return {"results": results}
@@ -184,7 +186,6 @@ class Agent:
 
     def call_accept(self, descriptor: int) -> Json:
         connection, peer = self._find(descriptor).accept()
-        connection.setblocking(True)
         return [self._keep(connection), list(peer[:2])]
 
     def call_connect(self, descriptor: int, address: list[Json]) -> Json:
@@ -233,29 +234,24 @@ class Agent:
     # --- the process itself, named as in Python's os module ---
 
     def call_seteuid(self, uid: int) -> Json:
-        os.seteuid(uid)
-        stay_readable()
-        return 0
+        return self._change(os.seteuid, uid)
 
     def call_setuid(self, uid: int) -> Json:
-        os.setuid(uid)
-        stay_readable()
-        return 0
+        return self._change(os.setuid, uid)
 
     def call_setreuid(self, real: int, effective: int) -> Json:
-        os.setreuid(real, effective)
-        stay_readable()
-        return 0
+        return self._change(os.setreuid, real, effective)
 
     def call_setresuid(self, real: int, effective: int, saved: int) -> Json:
-        os.setresuid(real, effective, saved)
-        stay_readable()
-        return 0
+        return self._change(os.setresuid, real, effective, saved)
 
     def call_setfsuid(self, uid: int) -> Json:
-        previous = setfsuid(uid)
+        return self._change(setfsuid, uid)
+
+    def _change(self, change: Callable[..., int | None], *uids: int) -> Json:
+        previous = change(*uids)
         stay_readable()
-        return previous
+        return previous or 0
 
     def call_fork(self) -> Json:
         """fork(2); the child serves the channel whose descriptor came with the request."""
@@ -317,6 +313,16 @@ def answer_to(handler: Callable[[Message], Message], request: Message) -> Messag
     try:
         return handler(request)
     except OSError as error:
-        return {"errno": error.errno, "doing": str(request.get("do")), "text": str(error)}
+        return {"errno": error.errno, "doing": str(request["do"])}
     except Exception as error:
-        return {"fault": f"{request.get('do')}: {type(error).__name__}: {error}"}
+        return {"fault": f"{request['do']}: {type(error).__name__}: {error}"}
+
+
+def take_steps(stream: Stream, *steps: tuple[str, Callable[[], None]]) -> None:
+    """Take the steps of a start, each with its name; one that fails is told and is the end."""
+    for doing, step in steps:
+        try:
+            step()
+        except OSError as error:
+            stream.send({"errno": error.errno, "doing": doing})
+            os._exit(1)

@@ -21,6 +21,7 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from labs.engine.chores import ROOT
 from labs.engine.errors import EngineError, ExitStatus
 from labs.engine.layout import Layout
 from labs.engine.model import Call, ProcessPlan, Reference
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
     from labs.engine.backend import Backend
     from labs.engine.model import HostPlan
-
-ROOT = Path(__file__).parents[2]
 
 WHOLE_RUN_LIMIT = 3.0
 START_LIMIT = 5.0
@@ -359,6 +358,7 @@ def open_and_reach(count: int) -> HostsOpened:
         plans = [layout.host(f"host-{number}") for number in range(count)]
         for plan in plans:
             backend.open_host(plan)
+        for plan in plans:
             backend.start_process(ProcessPlan(plan.name, plan.name, layout.uid("alice")))
         reached = reach_each(backend, plans, layout.port(8080))
     return HostsOpened(perf_counter() - start, reached)

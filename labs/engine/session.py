@@ -47,6 +47,7 @@ class Session:
     def __init__(self, backend: Backend, layout: Layout, emit: Callable[[Event], None]) -> None:
         self.layout = layout
         self.verdicts: list[Verdict] = []
+        self.calls_made = 0  # by the open step
         self.refusal: CallError | None = None  # the last of the open step
         self._backend = backend
         self._emit = emit
@@ -55,7 +56,6 @@ class Session:
         self._credentials: dict[str, Credentials] = {}
         self._step: StepStarted | None = None
         self._touched: list[str] = []
-        self._calls = 0
 
     # --- hosts and processes ---
 
@@ -83,13 +83,11 @@ class Session:
 
     def end_process(self, process: str, signal: int) -> None:
         """Send a signal from outside (0: none) and wait until the process is gone."""
+        killed = f"+++ killed by {Signals(signal).name} +++" if signal else ""
         self._touch(process)
         self._backend.end_process(process, signal)
-        if signal:
-            self._calls += 1
-            uid = self._credentials[process].effective
-            killed = f"+++ killed by {Signals(signal).name} +++"
-            self._emit(CallMade(process, uid, killed, result="", errno=""))
+        if killed:
+            self._emit_call(process, killed)
 
     def perform(self, process: str, calls: Sequence[Call]) -> Sequence[CallResult]:
         """Let a process make calls, show them, and raise CallError for one that is refused."""
@@ -115,7 +113,7 @@ class Session:
             raise LabError("A step inside a step.")
         self._step = step
         self._touched = []
-        self._calls = 0
+        self.calls_made = 0
         self.refusal = None
         self._emit(step)
 
@@ -123,11 +121,6 @@ class Session:
     def step_number(self) -> int:
         """The number of the next step, from 1."""
         return len(self.verdicts) + 1
-
-    @property
-    def calls_made(self) -> int:
-        """How many calls the open step has made."""
-        return self._calls
 
     def end_step(self, outcome: Outcome, verdict: Verdict) -> None:
         """Gather the evidence of the open step, and close it."""
@@ -168,7 +161,10 @@ class Session:
         self._emit(ProcessStarted(name, host, user, started.pid, started.credentials, parent))
 
     def _show(self, process: str, call: str, result: CallResult) -> None:
-        self._calls += 1
         self._credentials[process] = result.credentials
-        uid = result.credentials.effective
-        self._emit(CallMade(process, uid, call, show_result(result), result.errno_name))
+        self._emit_call(process, call, show_result(result), result.errno_name)
+
+    def _emit_call(self, process: str, call: str, result: str = "", errno: str = "") -> None:
+        self.calls_made += 1
+        uid = self._credentials[process].effective
+        self._emit(CallMade(process, uid, call, result, errno))

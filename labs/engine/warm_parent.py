@@ -22,6 +22,7 @@ from labs.engine.agent import (
     libc,
     move_channel,
     prctl,
+    take_steps,
     take_user,
 )
 
@@ -90,12 +91,11 @@ class WarmParent:
         if pid == 0:
             self.stream.connection.close()
             agent = Agent(Stream(move_channel(channel)))
-            try:
-                prctl(PR_SET_NAME, name.encode()[:15])
-                take_user(uid)
-            except OSError as error:
-                agent.stream.send({"errno": error.errno, "doing": f"take uid {uid}"})
-                os._exit(1)
+            take_steps(
+                agent.stream,
+                (f"name a process {name}", lambda: prctl(PR_SET_NAME, name.encode()[:15])),
+                (f"take uid {uid}", lambda: take_user(uid)),
+            )
             agent.serve()
         os.close(channel)
         return {"pid": pid}
@@ -211,7 +211,7 @@ def observe_process(pid: int) -> Message:
     pidfd = os.pidfd_open(pid)
     try:
         descriptors = [int(entry) for entry in os.listdir(f"/proc/{pid}/fd")]
-        sockets = [
+        sockets: list[Json] = [
             [descriptor, *found]
             for descriptor in descriptors
             if descriptor != CHANNEL_DESCRIPTOR and (found := read_socket(pid, pidfd, descriptor))
@@ -222,7 +222,7 @@ def observe_process(pid: int) -> Message:
         "pid": pid,
         "uids": [int(uid) for uid in read_field(text, "Uid").split()],
         "capabilities": int(read_field(text, "CapEff"), 16),
-        "sockets": [*sockets],
+        "sockets": sockets,
     }
 
 

@@ -20,7 +20,7 @@ from tests.support import (
     deny_processes,
     deny_user_namespaces,
     environment,
-    forbid_namespaces,
+    limit_namespaces,
     run,
 )
 
@@ -267,10 +267,18 @@ def test_user_namespaces_limited_to_none() -> None:
 @pytest.mark.parametrize("kind", ["net", "pid", "mnt", "ipc", "uts"])
 def test_other_namespaces_limited_to_none(kind: str) -> None:
     """The limit is set in a user namespace above the run's; one with enough ids takes root."""
-    done = run("lab.euid", prefix=denied(forbid_namespaces, kind))
+    done = run("lab.euid", prefix=denied(limit_namespaces, kind, "0"))
     assert done.status == 125, done
     assert f"sudo sysctl -w user.max_{kind}_namespaces=" in done.text
     assert "Traceback" not in done.text
+
+
+@root_only
+def test_a_limit_that_only_a_host_meets_is_named_for_what_it_is() -> None:
+    done = run("lab.euid", prefix=denied(limit_namespaces, "pid", "1"))
+    assert done.status == 125, done
+    assert "Could not make a host: " in done.text
+    assert "A limit on namespaces is reached" in done.text
 
 
 def test_user_namespaces_forbidden_by_a_filter() -> None:

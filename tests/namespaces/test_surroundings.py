@@ -36,6 +36,13 @@ def backend() -> Iterator[NamespacesBackend]:
         yield backend
 
 
+def run_python(script: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python code in the project's root."""
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
 # --- the record's file --------------------------------------------------------------------
 
 
@@ -88,9 +95,7 @@ def test_a_fault_of_its_own_is_70_and_says_where() -> None:
         "from invoke.context import Context;"
         "task = command(lambda context: open('/no/such/file'), 'trial'); task(Context())"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = run_python(script)
     assert "bindlab: FileNotFoundError" in done.stderr
     assert "/no/such/file" in done.stderr
     assert "output" not in done.stderr
@@ -108,9 +113,7 @@ def test_a_user_without_an_account_is_told_what_is_missing() -> None:
         "import os; from labs.engine.backends.namespaces.ids import own_name;"
         "os.setgid(60123); os.setuid(60123); print(own_name())"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = run_python(script)
     assert done.stdout == "60123\n"
 
 
@@ -130,9 +133,7 @@ def test_who_ignores_a_hangup_goes_on_to_do_so() -> None:
         "import labs.engine.command as command; command.exit_on_signals();"
         "os.kill(os.getpid(), signal.SIGHUP); print('still here')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = run_python(script)
     assert done.stdout == "still here\n"
 
 

@@ -184,6 +184,11 @@ def raises_oserror(run: Run, alice: Process) -> None:
         raise OSError(98, "not from any process of the lab")
 
 
+def no_such_signal(run: Run, alice: Process) -> None:
+    with run.step("x", expect=OK, why="?"):
+        alice.kill(999)
+
+
 def bad_port(run: Run, alice: Process) -> None:
     with run.step("x", expect=OK, why="?"):
         alice.listen(70_000)
@@ -203,6 +208,7 @@ def bad_port(run: Run, alice: Process) -> None:
         twin_hosts,
         raises,
         raises_oserror,
+        no_such_signal,
         bad_port,
     ],
 )

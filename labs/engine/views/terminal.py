@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import cell_len, set_cell_size
@@ -39,7 +39,6 @@ TEXT_WIDTH = 88
 PLAIN_WIDTH = 120
 COLUMNS = ("socket", "state", "owner", "held by", "reuse", "queue", "inode")
 MANY_CALLS = 12
-FIRST_CALLS = 4
 
 # Users in order of appearance; always beside their names, and apart for colour-blind eyes.
 USER_STYLES = ("cyan", "yellow", "magenta", "blue")
@@ -317,25 +316,17 @@ class SocketGroup:
 def grouped(sockets: Sequence[SocketEvidence]) -> list[SocketGroup]:
     """Listeners one by one, connections together that differ in the client's port alone."""
     local_ports = Counter(evidence.row.local[1] for evidence in sockets)
-    groups: dict[object, list[SocketEvidence]] = {}
+    groups: dict[object, SocketGroup] = {}
     for evidence in sockets:
         row = evidence.row
-        if not row.peer[1]:
-            groups[row.inode, row.local] = [evidence]
-            continue
-        ends = (
-            (row.local, row.peer[0]) if local_ports[row.local[1]] > 1 else (row.local[0], row.peer)
-        )
+        is_connected = bool(row.peer[1])
+        is_served = not is_connected or local_ports[row.local[1]] > 1
+        ends = (row.local, row.peer[0]) if is_served else (row.local[0], row.peer)
         alike = (row.protocol, row.state, ends, evidence.user, evidence.holders)
-        groups.setdefault(alike, []).append(evidence)
-    return [
-        SocketGroup(
-            group[0],
-            len(group),
-            is_served=not group[0].row.peer[1] or local_ports[group[0].row.local[1]] > 1,
-        )
-        for group in groups.values()
-    ]
+        key = alike if is_connected else (row.inode, row.local)
+        group = groups.get(key, SocketGroup(evidence, 0, is_served))
+        groups[key] = replace(group, count=group.count + 1)
+    return list(groups.values())
 
 
 def is_mixed(process: ProcessEvidence) -> bool:

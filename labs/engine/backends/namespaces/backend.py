@@ -88,8 +88,6 @@ class Peer:
         match answer:
             case None:
                 raise HasDied(f"{self.what} has died.")
-            case {"errno": int(number), "doing": "end"}:
-                raise EngineError(f"{self.what} could not end a process: {os.strerror(number)}.")
             case {"errno": int(number), "doing": str(doing)}:
                 raise explain(doing, number)
             case {"fault": str(fault)}:
@@ -145,7 +143,7 @@ class NamespacesBackend:
         host.stream.connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         with theirs:
             try:
-                self._init.ask({"host": plan.name}, [theirs.fileno()])
+                self._init.ask({"do": "make a host", "host": plan.name}, [theirs.fileno()])
             except HasDied:
                 self._keeper.receive()  # says why, if it was the keeper that could not go on
                 raise

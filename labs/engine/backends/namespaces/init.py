@@ -22,6 +22,7 @@ from labs.engine.agent import (
     libc,
     move_channel,
     prctl,
+    take_steps,
     take_user,
 )
 from labs.engine.warm_parent import WarmParent, reap_children
@@ -38,6 +39,7 @@ CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+HOST_NAMESPACES = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_NOEXEC = 0x8
@@ -46,6 +48,9 @@ MS_PRIVATE = 0x40000
 AT_FDCWD = -100
 AT_RECURSIVE = 0x8000
 MOUNT_ATTR_RDONLY = 0x1
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_CLEAR_ALL = 4
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
 IN6_ADDR_GEN_MODE_NONE = 1
@@ -65,6 +70,17 @@ def setns(descriptor: int, kind: int) -> None:
 def mount(source: bytes, target: bytes, kind: bytes | None, flags: int) -> None:
     """mount(2) without data."""
     checked(libc.mount(source, target, kind, flags, None))
+
+
+def make_mount_namespace() -> None:
+    """Have a mount namespace of its own, of which no other learns anything."""
+    unshare(CLONE_NEWNS)
+    mount(b"none", b"/", None, MS_REC | MS_PRIVATE)
+
+
+def mount_proc() -> None:
+    """Mount the /proc of this pid namespace."""
+    mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
 def make_files_read_only() -> None:
@@ -132,23 +148,15 @@ class Init:
 
 def become_host(name: str, stream: Stream) -> NoReturn:
     """Be process 1 of a new host: its namespaces, its /proc, its root user; never returns."""
-    doing = ""
-    try:
-        doing = "make a host's namespaces"
-        unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET)
-        doing = "mount a host's /proc"
-        mount(b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-        doing = "name a host"
-        socket.sethostname(name)
-        doing = "bring up a host's loopback"
-        bring_up_loopback()
-        doing = "set up IPv6 on a host"
-        forgo_link_local_addresses()
-        doing = "become a host's root"
-        take_user(0)
-    except OSError as error:
-        stream.send({"errno": error.errno, "doing": doing})
-        os._exit(1)
+    take_steps(
+        stream,
+        ("make a host's namespaces", lambda: unshare(HOST_NAMESPACES)),
+        ("mount a host's /proc", mount_proc),
+        ("name a host", lambda: socket.sethostname(name)),
+        ("bring up a host's loopback", bring_up_loopback),
+        ("set up IPv6 on a host", forgo_link_local_addresses),
+        ("become a host's root", lambda: take_user(0)),
+    )
     WarmParent(stream).serve()
 
 
@@ -170,8 +178,7 @@ def forgo_link_local_addresses() -> None:
 
 def give_up_inheritance() -> None:
     """Keep the capabilities, and stop what this process will execute from inheriting them."""
-    pr_cap_ambient, pr_cap_ambient_clear_all = 47, 4
-    checked(libc.prctl(pr_cap_ambient, pr_cap_ambient_clear_all, 0, 0, 0))
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     set_inheritable_capabilities(0)
 
 
@@ -188,17 +195,11 @@ def main(channel: int) -> NoReturn:
     """What the interpreter of process 1 runs."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     stream = Stream(move_channel(channel))
-    doing = "make a mount namespace"
-    try:
-        unshare(CLONE_NEWNS)
-        mount(b"none", b"/", None, MS_REC | MS_PRIVATE)
-        doing = "make the machine's files read-only"
-        make_files_read_only()
-        doing = "hide the machine's sockets"
-        hide_sockets()
-        doing = "give up inheritable capabilities"
-        give_up_inheritance()
-    except OSError as error:
-        stream.send({"errno": error.errno, "doing": doing})
-        os._exit(1)
+    take_steps(
+        stream,
+        ("make a mount namespace", make_mount_namespace),
+        ("make the machine's files read-only", make_files_read_only),
+        ("hide the machine's sockets", hide_sockets),
+        ("give up inheritable capabilities", give_up_inheritance),
+    )
     Init(stream).serve()

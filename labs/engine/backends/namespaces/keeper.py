@@ -10,17 +10,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from labs.engine.agent import (
-    PR_SET_PDEATHSIG,
-    Stream,
-    answer_to,
-    checked,
-    libc,
-    prctl,
-)
+from labs.engine.agent import PR_SET_PDEATHSIG, Stream, answer_to, prctl
 from labs.engine.backends.namespaces import init
 
 if TYPE_CHECKING:
@@ -28,9 +22,6 @@ if TYPE_CHECKING:
 
     from labs.engine.agent import Message
     from labs.engine.backends.namespaces.network import Network
-
-PR_CAP_AMBIENT = 47
-PR_CAP_AMBIENT_RAISE = 2
 
 ROOT = Path(__file__).parents[4]
 START_INIT = (
@@ -61,7 +52,7 @@ def keep(channel: socket.socket, init_channel: socket.socket, controller: int) -
         serve(stream)
         os.waitpid(init_pid, 0)
     except OSError as error:
-        stream.send({"errno": error.errno, "doing": doing, "text": str(error)})
+        stream.send({"errno": error.errno, "doing": doing})
     except Exception as error:
         stream.send({"fault": f"{doing}: {type(error).__name__}: {error}"})
     finally:
@@ -108,7 +99,7 @@ def pass_on_capabilities() -> None:
     everything = (1 << int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1) - 1
     init.set_inheritable_capabilities(everything)
     for capability in range(everything.bit_length()):
-        checked(libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0))
+        prctl(init.PR_CAP_AMBIENT, init.PR_CAP_AMBIENT_RAISE, capability)
 
 
 def serve(stream: Stream) -> None:
@@ -116,12 +107,8 @@ def serve(stream: Stream) -> None:
     from labs.engine.backends.namespaces.network import open_network
 
     with open_network() as network:
-
-        def answer(request: Message) -> Message:
-            return wire(network, request)
-
         while (request := stream.receive()) is not None:
-            stream.send(answer_to(answer, request))
+            stream.send(answer_to(partial(wire, network), request))
 
 
 def wire(network: Network, request: Message) -> Message:
