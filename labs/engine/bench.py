@@ -25,12 +25,10 @@ from labs.engine.chores import ROOT
 from labs.engine.errors import EngineError, ExitStatus
 from labs.engine.layout import Layout
 from labs.engine.model import Call, ProcessPlan, Reference
+from labs.engine.reach import reach_each, start_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-    from labs.engine.backend import Backend
-    from labs.engine.model import HostPlan
 
 WHOLE_RUN_LIMIT = 3.0
 START_LIMIT = 5.0
@@ -358,26 +356,9 @@ def open_and_reach(count: int) -> HostsOpened:
         plans = [layout.host(f"host-{number}") for number in range(count)]
         for plan in plans:
             backend.open_host(plan)
-        for plan in plans:
-            backend.start_process(ProcessPlan(plan.name, plan.name, layout.uid("alice")))
+        start_processes(backend, plans, layout.uid("alice"))
         reached = reach_each(backend, plans, layout.port(8080))
     return HostsOpened(perf_counter() - start, reached)
-
-
-def reach_each(backend: Backend, plans: Sequence[HostPlan], port: int) -> int:
-    """Let the process of each host listen, and that of the host before connect; how many could."""
-    new = Call("socket", (socket.AF_INET, socket.SOCK_STREAM))
-    for plan in plans:
-        bind = Call("bind", (Reference(0), (plan.ipv4, port)))
-        results = backend.perform(plan.name, [new, bind, Call("listen", (Reference(0), 1))])
-        if results[-1].errno:
-            raise EngineError(f"{plan.name} cannot listen: {results[-1].errno_name}.")
-    reached = 0
-    for index, plan in enumerate(plans):
-        connect = Call("connect", (Reference(0), (plan.ipv4, port)))
-        results = backend.perform(plans[index - 1].name, [new, connect])
-        reached += results[-1].errno == 0
-    return reached
 
 
 def find_mininet_obstacle() -> str:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from labs.engine.backends.namespaces.backend import NamespacesBackend, open_namespaces
 from labs.engine.errors import CannotRun, EngineError, ExitStatus
 from labs.engine.layout import Layout
-from labs.engine.model import Call, ProcessPlan, Reference
-from labs.engine.script import ANY, stream_socket
+from labs.engine.reach import reach_each, start_processes
 from labs.engine.version import VERSION
 
 PORT = 8080
@@ -66,25 +65,15 @@ def try_namespaces() -> Finding:
 def reach(backend: NamespacesBackend) -> None:
     """Go through all that a lab needs of the backend; raises what a lab would meet."""
     layout = Layout(None)
-    server, client = layout.host("server"), layout.host("client")
-    for plan in (server, client):
+    plans = [layout.host("server"), layout.host("client")]
+    for plan in plans:
         backend.open_host(plan)
-    for user, plan in (("alice", server), ("bob", client)):
-        backend.start_process(ProcessPlan(user, plan.name, layout.uid(user)))
-    new = Reference(0)
-    serve = [
-        Call("socket", stream_socket(ANY)),
-        Call("bind", (new, (ANY, PORT))),
-        Call("listen", (new, 1)),
-    ]
-    connect = [
-        Call("socket", stream_socket(server.ipv4)),
-        Call("connect", (new, (server.ipv4, PORT))),
-    ]
-    for process, calls in (("alice", serve), ("bob", connect)):
-        result = backend.perform(process, calls)[-1]
-        if result.errno:
-            raise EngineError(f"{process} could not: {result.errno_name}.")
-    owners = {row.uid for row in backend.observe(server.name).sockets if row.state == "LISTEN"}
-    if owners != {layout.uid("alice")}:
-        raise EngineError(f"sock_diag does not show the listener that is there: {owners}.")
+    alice = layout.uid("alice")
+    start_processes(backend, plans, alice)
+    if (reached := reach_each(backend, plans, PORT)) != len(plans):
+        raise EngineError(f"Only {reached} of {len(plans)} hosts can be reached.")
+    for plan in plans:
+        rows = backend.observe(plan.name).sockets
+        owners = {row.uid for row in rows if row.state == "LISTEN"}
+        if owners != {alice}:
+            raise EngineError(f"sock_diag does not show the listener that is there: {owners}.")

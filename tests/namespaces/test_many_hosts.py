@@ -31,6 +31,7 @@ def open_hosts(count: int) -> Iterator[tuple[Backend, list[HostPlan]]]:
         plans = [layout.host(f"host-{number}") for number in range(count)]
         for plan in plans:
             backend.open_host(plan)
+        for plan in plans:
             backend.start_process(ProcessPlan(plan.name, plan.name, layout.uid("alice")))
         yield backend, plans
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from labs.engine.agent import Json, Message
 
 DEADLINE = 10.0  # seconds: for an answer that should take milliseconds
+WIRINGS_AHEAD = 8  # hosts that may be made while one is being wired
 
 
 class HasDied(EngineError):
@@ -148,7 +149,8 @@ class NamespacesBackend:
                 self._keeper.receive()  # says why, if it was the keeper that could not go on
                 raise
         host.receive()
-        # Answered while the next host is made; see _settle().
+        # Answered while the next hosts are made, but not by too many: nobody reads meanwhile.
+        self._settle(WIRINGS_AHEAD)
         self._wirings += 1
         self._keeper.send(
             {
@@ -232,9 +234,9 @@ class NamespacesBackend:
             os.close(pidfd)
         os.waitpid(self._keeper_pid, 0)
 
-    def _settle(self) -> None:
-        """Wait until all hosts are wired: nothing may run on one before."""
-        while self._wirings:
+    def _settle(self, left: int = 0) -> None:
+        """Wait until all hosts but so many are wired: nothing may run before all of them are."""
+        while self._wirings > left:
             self._wirings -= 1
             self._keeper.receive()
 
