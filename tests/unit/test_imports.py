@@ -12,6 +12,7 @@ ENGINE = "labs.engine"
 
 # Each library lives behind one adapter.
 ADAPTERS = {
+    "docker": {"labs.engine.backends.docker.client"},
     "pyroute2": {"labs.engine.backends.namespaces.network"},
     "rich": {"labs.engine.views.terminal"},
     "invoke": {"labs.engine.command", "tasks"},
