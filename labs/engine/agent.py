@@ -8,6 +8,7 @@ travel beside it. End of file means exit.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -89,6 +90,12 @@ class Stream:
         self._buffer = bytearray(rest)
         message: Message = json.loads(line)
         return message
+
+    def close(self) -> None:
+        """Give the other end an end of file, whoever else holds a copy of this one."""
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+        self.connection.close()
 
     def take_descriptor(self) -> int:
         """The oldest descriptor that has come and was not yet taken."""
