@@ -1,19 +1,19 @@
 """What every backend promises: one suite, run against each implementation.
 
-A module for one backend has a class that derives from BackendContract, and a fixture `backend` that
-gives a fresh one. What only a kernel can show is in that module.
+A module for one backend has a class that derives from BackendContract or from what adds to it, and
+a fixture `backend` that gives a fresh one. What only a kernel can show is in that module.
 """
 
 from __future__ import annotations
 
 import signal
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from labs.engine.errors import CannotRun, EngineError, LabError
+from labs.engine.errors import CannotRun, EngineError, LabError, Unsupported
 from labs.engine.model import (
     Address,
     Argument,
@@ -21,11 +21,14 @@ from labs.engine.model import (
     CallResult,
     Credentials,
     HostPlan,
+    OpenedHost,
     ProcessPlan,
     ProcessRow,
+    Publication,
     Reference,
     SocketRow,
     StartedProcess,
+    capability_mask,
 )
 from tests.support import wait_until
 
@@ -38,7 +41,8 @@ ROOT, ALICE, BOB, CAROL = 0, 64_001, 64_002, 64_003
 PORT = 8080
 SERVER = HostPlan("server", "10.77.0.1", 16, "fd00:4d::1", 64)
 CLIENT = HostPlan("client", "10.77.0.2", 16, "fd00:4d::2", 64)
-CAP_NET_BIND_SERVICE = 1 << 10
+OPEN = HostPlan("open", "10.77.0.3", 16, "fd00:4d::3", 64, unprivileged_port_start=0)
+ROOTS = ("CAP_CHOWN", "CAP_SETUID", "CAP_NET_BIND_SERVICE")  # what root has in these tests
 
 IPV4, IPV6 = int(socket.AF_INET), int(socket.AF_INET6)
 TCP, UDP = int(socket.SOCK_STREAM), int(socket.SOCK_DGRAM)
@@ -64,10 +68,18 @@ class Host:
     backend: Backend
     plan: HostPlan
 
-    def start(self, name: str, uid: int = ALICE) -> Process:
-        """Start a process."""
-        started = self.backend.start_process(ProcessPlan(name, self.plan.name, uid))
-        return Process(self, name, started)
+    def start(
+        self,
+        name: str,
+        uid: int = ALICE,
+        capabilities: tuple[str, ...] | None = None,
+        outer_uid: int | None = None,
+    ) -> Process:
+        """Start a process; unless it is said which capabilities, root has ROOTS, a user none."""
+        if capabilities is None:
+            capabilities = ROOTS if uid == ROOT else ()
+        plan = ProcessPlan(name, self.plan.name, uid, capabilities, outer_uid)
+        return Process(self, name, self.backend.start_process(plan))
 
     def rows(self, port: int = PORT, state: str = "") -> list[SocketRow]:
         """The sockets of a local port, in one state or in any."""
@@ -299,7 +311,6 @@ NO_UIDS: dict[str, tuple[Call, str]] = {
     "setreuid-real": (call("setreuid", BOB, -1), "EPERM"),
     "setreuid-effective": (call("setreuid", -1, BOB), "EPERM"),
     "setresuid": (call("setresuid", -1, -1, BOB), "EPERM"),
-    "unmapped": (call("setuid", 65_536), "EINVAL"),
     "seteuid-minus-one": (call("seteuid", -1), "EINVAL"),
     "setuid-minus-one": (call("setuid", -1), "EINVAL"),
 }
@@ -379,19 +390,6 @@ class BackendContract:
         pids = {server.start(f"process-{number}").started.pid for number in range(3)}
         assert len(pids) == 3
         assert set(server.processes()) == pids
-
-    def test_root_has_capabilities_and_a_user_has_none(self, server: Host) -> None:
-        root, alice = server.start("root", ROOT), server.start("alice")
-        assert root.row().capabilities & CAP_NET_BIND_SERVICE
-        assert alice.row().capabilities == 0
-        root.do("seteuid", ALICE)
-        assert root.row().capabilities == 0
-        root.do("seteuid", ROOT)
-        assert root.row().capabilities & CAP_NET_BIND_SERVICE
-
-    def test_a_uid_that_does_not_exist(self, server: Host) -> None:
-        with pytest.raises(CannotRun, match="65536"):
-            server.start("nobody", 65_536)
 
     def test_a_child_has_its_parents_uids_and_sockets(self, server: Host) -> None:
         root = server.start("root", ROOT)
@@ -573,6 +571,105 @@ class BackendContract:
         results = root.perform(*calls)
         assert errnos(results) == ["", "", "", "EPERM"]
         assert [result.credentials.effective for result in results] == [ALICE, ROOT, BOB, BOB]
+
+    # --- capabilities ---
+
+    @pytest.mark.parametrize("uid", [ROOT, ALICE])
+    @pytest.mark.parametrize("names", [(), ("CAP_NET_BIND_SERVICE",), ROOTS])
+    def test_a_process_has_the_capabilities_that_are_named(
+        self, server: Host, uid: int, names: tuple[str, ...]
+    ) -> None:
+        process = server.start("process", uid, names)
+        mask = capability_mask(names)
+        assert process.row().capabilities == mask
+        assert process.fork("child").row().capabilities == mask
+
+    @pytest.mark.parametrize("uid", [ROOT, ALICE])
+    @pytest.mark.parametrize("names", [(), ("CAP_NET_BIND_SERVICE",), ROOTS])
+    def test_exec_neither_adds_capabilities_nor_takes_them(
+        self, server: Host, uid: int, names: tuple[str, ...]
+    ) -> None:
+        process = server.start("process", uid, names)
+        process.listening()
+        process.perform(call("exec", "/bin/sleep", ("sleep", "1000")))
+        wait_until(lambda: server.rows() == [], "the listener is closed by exec")
+        assert process.row().capabilities == capability_mask(names)
+
+    def test_root_takes_its_capabilities_back_with_its_uid(self, server: Host) -> None:
+        root = server.start("root", ROOT, ("CAP_SETUID", "CAP_NET_BIND_SERVICE"))
+        mask = root.row().capabilities
+        root.do("seteuid", ALICE)
+        assert root.row().capabilities == 0
+        assert root.bind_refused(WILDCARD[IPV4], port=80) == "EACCES"
+        assert root.refused("seteuid", BOB) == "EPERM"
+        root.do("seteuid", ROOT)
+        assert root.row().capabilities == mask
+        root.bound(port=80)
+
+    def test_root_leaves_its_capabilities_with_its_last_uid(self, server: Host) -> None:
+        root = server.start("root", ROOT)
+        root.do("setresuid", ALICE, ALICE, ROOT)
+        root.do("seteuid", ROOT)
+        assert root.row().capabilities == capability_mask(ROOTS)
+        root.do("setuid", ALICE)
+        assert root.row().capabilities == 0
+
+    def test_a_root_that_has_lent_its_uid_away_executes_without_capabilities(
+        self, server: Host
+    ) -> None:
+        root = server.start("root", ROOT)
+        root.do("seteuid", ALICE)
+        root.listening()
+        root.perform(call("exec", "/bin/sleep", ("sleep", "1000")))
+        wait_until(lambda: server.rows() == [], "the listener is closed by exec")
+        assert root.row().capabilities == 0
+
+    def test_a_user_keeps_its_capabilities_through_a_change_of_users(self, server: Host) -> None:
+        alice = server.start("alice", ALICE, ("CAP_SETUID", "CAP_NET_BIND_SERVICE"))
+        mask = alice.row().capabilities
+        alice.do("setresuid", ALICE, BOB, CAROL)
+        assert alice.row().capabilities == mask
+        alice.do("seteuid", ROOT)
+        assert alice.row().capabilities == mask
+        alice.do("setresuid", BOB, BOB, BOB)
+        assert alice.row().capabilities == 0
+
+    def test_the_file_system_uid_has_the_capabilities_over_files(self, server: Host) -> None:
+        root = server.start("root", ROOT)
+        mask = root.row().capabilities
+        root.do("setfsuid", ALICE)
+        assert root.row().capabilities == mask & ~capability_mask(["CAP_CHOWN"])
+        # The file-system uid is root's again, but not by setfsuid().
+        root.do("seteuid", ROOT)
+        assert root.refused("fchown", root.socket(), ALICE, -1) == "EPERM"
+        root.do("setfsuid", ALICE)
+        root.do("setfsuid", ROOT)
+        assert root.row().capabilities == mask
+
+    def test_without_its_capability_root_may_not_change_its_uid(self, server: Host) -> None:
+        root = server.start("root", ROOT, ("CAP_CHOWN", "CAP_NET_BIND_SERVICE"))
+        assert root.refused("setuid", ALICE) == "EPERM"
+        assert root.refused("seteuid", ALICE) == "EPERM"
+        assert root.refused("setreuid", -1, ALICE) == "EPERM"
+        assert root.refused("setresuid", -1, ALICE, -1) == "EPERM"
+        assert root.do("setfsuid", ALICE) == ROOT
+        assert root.row().credentials == Credentials(ROOT, ROOT, ROOT, ROOT)
+
+    def test_without_its_capability_root_may_not_give_a_socket_away(self, server: Host) -> None:
+        root = server.start("root", ROOT, ("CAP_SETUID", "CAP_NET_BIND_SERVICE"))
+        descriptor = root.socket()
+        assert root.refused("fchown", descriptor, ALICE, -1) == "EPERM"
+        assert root.do("fchown", descriptor, ROOT, -1) == 0
+
+    def test_with_its_capability_a_user_may_do_what_is_roots(self, server: Host) -> None:
+        alice = server.start("alice", ALICE, ("CAP_CHOWN",))
+        descriptor = alice.listening()
+        assert alice.do("fchown", descriptor, BOB, -1) == 0
+        assert server.row().uid == BOB
+        assert alice.do("fchown", descriptor, ALICE, -1) == 0
+        carol = server.start("carol", CAROL, ("CAP_SETUID",))
+        assert carol.do("setresuid", BOB, BOB, BOB) == 0
+        assert carol.row().credentials == Credentials(BOB, BOB, BOB, BOB)
 
     # --- batches ---
 
@@ -807,13 +904,36 @@ class BackendContract:
 
     @FAMILIES
     @KINDS
-    def test_low_ports_are_roots(self, server: Host, family: int, kind: int) -> None:
-        alice, root = server.start("alice"), server.start("root", ROOT)
-        assert alice.bind_refused(WILDCARD[family], port=1023, kind=kind) == "EACCES"
-        alice.bound(WILDCARD[family], port=1024, kind=kind)
-        root.bound(WILDCARD[family], port=1023, kind=kind)
-        root.do("seteuid", ALICE)
-        assert root.bind_refused(WILDCARD[family], port=1022, kind=kind) == "EACCES"
+    @pytest.mark.parametrize("uid", [ROOT, ALICE])
+    def test_low_ports_take_a_capability(
+        self, server: Host, family: int, kind: int, uid: int
+    ) -> None:
+        without = server.start("without", uid, ())
+        within = server.start("with", uid, ("CAP_NET_BIND_SERVICE",))
+        assert without.bind_refused(WILDCARD[family], port=1023, kind=kind) == "EACCES"
+        assert without.bind_refused(LOOPBACK[family], port=1, kind=kind) == "EACCES"
+        without.bound(WILDCARD[family], port=1024, kind=kind)
+        within.bound(WILDCARD[family], port=1023, kind=kind)
+
+    @FAMILIES
+    @KINDS
+    def test_a_host_may_have_no_low_ports(
+        self, backend: Backend, server: Host, family: int, kind: int
+    ) -> None:
+        backend.open_host(OPEN)
+        alice = Host(backend, OPEN).start("alice")
+        alice.bound(WILDCARD[family], port=1, kind=kind)
+        alice.bound(WILDCARD[family], port=1023, kind=kind)
+        # A host's ports are its own.
+        bob = server.start("bob", BOB)
+        assert bob.bind_refused(WILDCARD[family], port=1023, kind=kind) == "EACCES"
+
+    def test_a_hosts_low_ports_end_where_its_plan_says(self, backend: Backend) -> None:
+        plan = replace(OPEN, unprivileged_port_start=80)
+        assert backend.open_host(plan) == OpenedHost(machine_port=0)
+        alice = Host(backend, plan).start("alice")
+        assert alice.bind_refused(WILDCARD[IPV4], port=79) == "EACCES"
+        alice.bound(port=80)
 
     # --- sharing a port: who may ---
 
@@ -906,7 +1026,6 @@ class BackendContract:
         descriptor = alice.listening()
         assert alice.refused("fchown", descriptor, BOB, -1) == "EPERM"
         assert alice.refused("fchown", descriptor, ROOT, -1) == "EPERM"
-        assert alice.refused("fchown", descriptor, 65_536, -1) == "EINVAL"
         assert alice.do("fchown", descriptor, ALICE, -1) == 0
         assert alice.do("fchown", descriptor, -1, -1) == 0
         assert server.row().uid == ALICE
@@ -1310,3 +1429,96 @@ class BackendContract:
         assert alice.refused("accept", descriptor) == "ENOTSUP"
         assert alice.refused("send", descriptor, "x") == "EDESTADDRREQ"
         assert alice.refused("shutdown", descriptor, socket.SHUT_RDWR) == "ENOTCONN"
+
+
+class OwnUserNamespaceContract(BackendContract):
+    """What holds besides where a run has a user namespace of its own, with the ids 0 to 65,535.
+
+    There a process can have one below it, in which its uid stands for any other of the run's.
+    """
+
+    def test_a_uid_that_does_not_exist(self, server: Host) -> None:
+        with pytest.raises(CannotRun, match="65536"):
+            server.start("nobody", 65_536)
+        alice = server.start("alice")
+        assert alice.refused("setuid", 65_536) == "EINVAL"
+        assert alice.refused("fchown", alice.socket(), 65_536, -1) == "EINVAL"
+
+    def test_an_outer_uid_that_does_not_exist(self, server: Host) -> None:
+        with pytest.raises(CannotRun):
+            server.start("nobody", outer_uid=65_536)
+        assert server.processes() == {}
+        server.start("alice", outer_uid=CAROL)
+
+    @pytest.mark.parametrize("uid", [ROOT, ALICE])
+    def test_a_process_has_one_uid_inside_and_another_outside(self, server: Host, uid: int) -> None:
+        process = server.start("process", uid, (), outer_uid=CAROL)
+        listener = process.listening(WILDCARD[IPV4], REUSEPORT)
+        assert process.started.credentials == Credentials(uid, uid, uid, uid)
+        row = process.row()
+        assert row.credentials == Credentials(CAROL, CAROL, CAROL, CAROL)
+        assert [opened.descriptor for opened in row.sockets] == [listener]
+        assert [opened.reuseport for opened in row.sockets] == [True]
+        assert server.row().uid == CAROL
+
+    @FAMILIES
+    @KINDS
+    def test_the_same_number_in_another_map_is_another_user(
+        self, server: Host, family: int, kind: int
+    ) -> None:
+        address = WILDCARD[family]
+        server.start("alice").bound(address, REUSEPORT, kind=kind)
+        remapped = server.start("remapped", outer_uid=CAROL)
+        assert remapped.bind_refused(address, REUSEPORT, kind=kind) == "EADDRINUSE"
+
+    def test_another_number_in_another_map_can_be_the_same_user(self, server: Host) -> None:
+        server.start("alice").listening(WILDCARD[IPV4], REUSEPORT)
+        server.start("as-bob", BOB, outer_uid=ALICE).listening(WILDCARD[IPV4], REUSEPORT)
+        server.start("as-root", ROOT, outer_uid=ALICE).listening(WILDCARD[IPV4], REUSEPORT)
+        assert [row.uid for row in server.rows()] == [ALICE] * 3
+
+    def test_no_other_uid_exists_inside(self, server: Host) -> None:
+        remapped = server.start("remapped", ALICE, ("CAP_SETUID", "CAP_CHOWN"), outer_uid=CAROL)
+        descriptor = remapped.socket()
+        for uid in (ROOT, BOB, CAROL):
+            assert remapped.refused("seteuid", uid) == "EINVAL"
+            assert remapped.refused("fchown", descriptor, uid, -1) == "EINVAL"
+        assert remapped.do("setuid", ALICE) == 0
+        assert remapped.do("fchown", descriptor, ALICE, -1) == 0
+        assert remapped.do("setfsuid", ROOT) == ALICE
+        assert remapped.row().credentials == Credentials(CAROL, CAROL, CAROL, CAROL)
+
+    @pytest.mark.parametrize("uid", [ROOT, ALICE])
+    def test_capabilities_inside_are_none_over_the_hosts_ports(
+        self, server: Host, uid: int
+    ) -> None:
+        remapped = server.start("remapped", uid, ("CAP_NET_BIND_SERVICE",), outer_uid=CAROL)
+        assert remapped.bind_refused(WILDCARD[IPV4], port=80) == "EACCES"
+        assert remapped.row().capabilities == capability_mask(["CAP_NET_BIND_SERVICE"])
+
+    def test_a_child_is_in_its_parents_user_namespace(self, server: Host) -> None:
+        child = server.start("remapped", outer_uid=CAROL).fork("child")
+        child.listening()
+        assert child.started.credentials == Credentials(ALICE, ALICE, ALICE, ALICE)
+        assert child.row().credentials.effective == server.row().uid == CAROL
+
+    def test_a_connection_belongs_to_its_accepter_in_another_map_too(self, server: Host) -> None:
+        remapped, client = server.start("remapped", outer_uid=CAROL), server.start("client", BOB)
+        listener = remapped.listening()
+        client.connected()
+        remapped.accepted(listener)
+        assert server.row(state="ESTABLISHED").uid == CAROL
+
+    def test_exec_leaves_the_user_namespace_as_it_is(self, server: Host) -> None:
+        remapped = server.start("remapped", outer_uid=CAROL)
+        remapped.do("set_inheritable", remapped.listening(), 1)
+        remapped.perform(call("exec", "/bin/sleep", ("sleep", "1000")))
+        assert remapped.row().credentials == Credentials(CAROL, CAROL, CAROL, CAROL)
+        assert remapped.inodes() == {server.row().inode}
+
+    def test_it_publishes_no_ports(self, backend: Backend) -> None:
+        plan = replace(SERVER, publication=Publication(PORT))
+        with pytest.raises(Unsupported, match=f"The {backend.name} backend publishes no ports"):
+            backend.open_host(plan)
+        backend.open_host(SERVER)
+        Host(backend, SERVER).start("alice").listening()

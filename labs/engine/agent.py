@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import socket
+import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,15 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
+PR_CAPBSET_DROP = 24
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+CLONE_NEWUSER = 0x10000000
+CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3 of capset(2)
+ALL_CAPABILITIES = (1 << 64) - 1  # as many as the sets have room for
 
 # High, so that a process's first socket is descriptor 3, as in a program of one's own; and below
 # the usual limits on descriptors.
@@ -48,6 +57,11 @@ def checked(result: int) -> int:
 def prctl(option: int, value: int | bytes, second: int = 0) -> None:
     """prctl(2) with up to two arguments."""
     checked(libc.prctl(option, value, second, 0, 0))
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    checked(libc.unshare(flags))
 
 
 def setfsuid(uid: int) -> int:
@@ -81,13 +95,9 @@ class Stream:
 
     def receive(self) -> Message | None:
         """The next message, or None at end of file; its descriptors are in `descriptors`."""
-        while b"\n" not in self._buffer:
-            data = self._read()
-            if not data:
-                return None
-            self._buffer += data
-        line, _, rest = bytes(self._buffer).partition(b"\n")
-        self._buffer = bytearray(rest)
+        line = self._receive_line()
+        if line is None:
+            return None
         message: Message = json.loads(line)
         return message
 
@@ -100,6 +110,16 @@ class Stream:
     def take_descriptor(self) -> int:
         """The oldest descriptor that has come and was not yet taken."""
         return self.descriptors.pop(0)
+
+    def _receive_line(self) -> bytes | None:
+        while b"\n" not in self._buffer:
+            data = self._read()
+            if not data:
+                return None
+            self._buffer += data
+        line, _, rest = bytes(self._buffer).partition(b"\n")
+        self._buffer = bytearray(rest)
+        return line
 
     def _read(self) -> bytes:
         space = socket.CMSG_SPACE(4 * MAXIMUM_DESCRIPTORS) + socket.CMSG_SPACE(CREDENTIALS_SIZE)
@@ -307,12 +327,54 @@ def stay_readable() -> None:
     prctl(PR_SET_DUMPABLE, 1)
 
 
-def take_user(uid: int) -> None:
-    """Become this user for good, its group of the same number and no other groups."""
+def take_user(uid: int, capabilities: int) -> None:
+    """Become this user for good, with exactly these capabilities, a mask of capabilities(7)'s bits.
+
+    They are permitted and effective, and what is executed has them too: root gets its bounding set
+    (cap_bprm_creds_from_file()), any other user what is ambient. Needs CAP_SETUID, CAP_SETGID and
+    CAP_SETPCAP; raises OSError.
+    """
+    limit_bounding_set(capabilities)
+    # Without this all capabilities would go with root's uid (cap_emulate_setxid()).
+    prctl(PR_SET_KEEPCAPS, 1)
+    take_ids(uid)
+    prctl(PR_SET_KEEPCAPS, 0)
+    # Root's are not ambient: what it executes under another effective uid is to have none.
+    inherited = capabilities if uid else 0
+    set_capabilities(capabilities, inherited)
+    for capability in list_bits(inherited):
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
+    stay_readable()
+
+
+def take_ids(uid: int) -> None:
+    """Take this uid, the gid of the same number and no other groups; raises OSError."""
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-    stay_readable()
+
+
+def limit_bounding_set(capabilities: int) -> None:
+    """Drop all but these from what this process, and what comes of it, can ever gain by exec."""
+    try:
+        for capability in list_bits(ALL_CAPABILITIES & ~capabilities):
+            prctl(PR_CAPBSET_DROP, capability)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # this kernel knows no more
+            raise
+
+
+def set_capabilities(capabilities: int, inheritable: int) -> None:
+    """capset(2): permitted and effective are the same, both as masks; raises OSError."""
+    sets = (capabilities, capabilities, inheritable)  # effective, permitted, inheritable
+    words = [mask >> shift & 0xFFFFFFFF for shift in (0, 32) for mask in sets]
+    header = struct.pack("=2I", CAPABILITY_VERSION, 0)  # 0: this process
+    checked(libc.capset(header, struct.pack("=6I", *words)))
+
+
+def list_bits(mask: int) -> list[int]:
+    """The numbers of the bits that are set."""
+    return [bit for bit in range(mask.bit_length()) if mask >> bit & 1]
 
 
 def answer_to(handler: Callable[[Message], Message], request: Message) -> Message:

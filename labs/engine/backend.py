@@ -8,25 +8,44 @@ from labs.engine.model import (
     CallResult,
     HostPlan,
     Observation,
+    OpenedHost,
     ProcessPlan,
     StartedProcess,
 )
+
+
+class PublicationRefused(Exception):
+    """A host was not opened, for its port could not be published.
+
+    `call` is who refused: `allocate` for the container engine's own book of ports, `bind` for the
+    kernel, which the engine's proxy asked. `reason` is the engine's text, in a few words.
+    """
+
+    def __init__(self, errno: int, call: str, reason: str) -> None:
+        super().__init__(errno, call, reason)
+        self.errno = errno
+        self.call = call
+        self.reason = reason
 
 
 class Backend(Protocol):
     """Makes hosts, runs processes on them and says what the kernel shows.
 
     Hosts and processes go by names that are unique within a run. Every method may raise EngineError
-    (a process died or did not answer in time) or CannotRun (the machine lacks something).
+    (a process died or did not answer in time), CannotRun (the machine lacks something) or
+    Unsupported (this backend cannot do that, another can).
     """
 
     name: str
 
-    def open_host(self, plan: HostPlan) -> None:
-        """Make a host, with its addresses up and joined to all others when a process starts."""
+    def open_host(self, plan: HostPlan) -> OpenedHost:
+        """Make a host, with its addresses up and joined to all others when a process starts.
+
+        PublicationRefused where its port cannot be published.
+        """
 
     def start_process(self, plan: ProcessPlan) -> StartedProcess:
-        """Start a process that has taken its uid and has no sockets."""
+        """Start a process that has taken its uid and capabilities and has no sockets."""
 
     def fork_process(self, parent: str, child: str) -> StartedProcess:
         """Let a process fork: the child inherits its sockets and its uids."""

@@ -5,6 +5,7 @@
     ├── LabError      70   a lab's script is broken: says its file and line
     ├── EngineError   70   bindlab itself failed: an agent died or hung, a file could not be written
     ├── CannotRun     125  this machine lacks something: says what, and the command that gives it
+    │   └── Unsupported    this backend cannot do that; inside a step the step is skipped
     └── OutputLost    130  whoever read the output has left
 
 Errors of other libraries are converted to these at the adapter that calls the library.
@@ -59,6 +60,13 @@ class CannotRun(BindlabError):
     """The machine lacks something that the run needs."""
 
     status = ExitStatus.CANNOT_RUN
+
+
+class Unsupported(CannotRun):
+    """This backend cannot do what a lab asks for, and another can.
+
+    Inside a step it skips the step, for this reason; outside it is the end of the lab.
+    """
 
 
 class Interrupted(SystemExit):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labs.engine.errors import LabError
-from labs.engine.model import HostPlan
+from labs.engine.model import UNPRIVILEGED_PORT_START, HostPlan
 
 if TYPE_CHECKING:
     from random import Random
@@ -17,6 +17,7 @@ FIRST_NETWORK = 77
 # A seed draws ports below the ephemeral range (ip_local_port_range starts at 32,768), and uids
 # that are mapped and neither root nor nobody.
 PORTS = range(2_000, 30_000)
+LOW_PORTS = range(1, UNPRIVILEGED_PORT_START)
 UIDS = range(1_000, 65_000)
 NETWORKS = range(1, 255)
 
@@ -37,10 +38,11 @@ class Layout:
                 self.uid(user)
 
     def port(self, usual: int) -> int:
-        """The port that stands for `usual` in this run."""
+        """The port that stands for `usual` in this run, one below 1024 for one below 1024."""
         if usual not in self._ports:
             taken = set(self._ports.values())
-            self._ports[usual] = self._draw(PORTS, taken) if self._random else usual
+            numbers = LOW_PORTS if usual in LOW_PORTS else PORTS
+            self._ports[usual] = self._draw(numbers, taken) if self._random else usual
         return self._ports[usual]
 
     def uid(self, user: str) -> int:

@@ -1,7 +1,7 @@
 """What a run is made of, as frozen data: the only thing that labs, backends and views share."""
 
 import errno as errno_module
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
@@ -17,6 +17,9 @@ class Reference:
     index: int
 
 
+UNPRIVILEGED_PORT_START = 1024
+"""The first port that anybody may bind on a host, unless its plan says otherwise."""
+
 Argument: TypeAlias = int | str | Address | tuple[str, ...] | Reference
 Value: TypeAlias = int | str | Address | None
 
@@ -28,6 +31,38 @@ class Verdict(StrEnum):
     DIFFERS = "differs"
     SKIPPED = "skipped"
     FAILED = "failed"
+
+
+# --- capabilities -------------------------------------------------------------------------
+
+# From bit 0 on, in the order of include/uapi/linux/capability.h.
+CAPABILITIES = (
+    *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID"),
+    *("CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE"),
+    *("CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW"),
+    *("CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT"),
+    *("CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE"),
+    *("CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE"),
+    *("CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE"),
+    *("CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ"),
+    *("CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE"),
+)
+
+
+def capability_mask(names: Iterable[str]) -> int:
+    """The bit mask of capabilities(7) by name; ValueError for a name that is none."""
+    mask = 0
+    for name in names:
+        if name not in CAPABILITIES:
+            raise ValueError(f"There is no capability {name}.")
+        mask |= 1 << CAPABILITIES.index(name)
+    return mask
+
+
+def capability_names(mask: int) -> tuple[str, ...]:
+    """The names of the capabilities in a bit mask; a bit that has none goes by its number."""
+    bits = [bit for bit in range(mask.bit_length()) if mask >> bit & 1]
+    return tuple(CAPABILITIES[bit] if bit < len(CAPABILITIES) else f"{bit}" for bit in bits)
 
 
 # --- expectations -------------------------------------------------------------------------
@@ -257,23 +292,65 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Publication:
+    """A TCP port of a host that the machine is to offer on its own 127.0.0.1.
+
+    `machine_port` is the port there, 0 for one that the container engine chooses. Where it is
+    `held`, bindlab itself listens on it first, as any program of the machine might.
+    """
+
+    port: int
+    machine_port: int = 0
+    held: bool = False
+
+
+@dataclass(frozen=True)
 class HostPlan:
-    """A host to be made: its name and addresses, both inside networks of the run's own."""
+    """A host to be made: its name and addresses, both inside networks of the run's own.
+
+    From `unprivileged_port_start` on a port takes no capability: ip_unprivileged_port_start of
+    ip(7), of the host's network namespace alone, 1024 as a kernel has it (since 4.11).
+    """
 
     name: str
     ipv4: str
     ipv4_prefix: int
     ipv6: str
     ipv6_prefix: int
+    unprivileged_port_start: int = UNPRIVILEGED_PORT_START
+    publication: Publication | None = None
+
+
+@dataclass(frozen=True)
+class OpenedHost:
+    """A host that is there; `machine_port` is the machine's for it, 0 where none is published."""
+
+    machine_port: int = 0
 
 
 @dataclass(frozen=True)
 class ProcessPlan:
-    """A process to be started on a host under a uid of the lab."""
+    """A process to be started on a host under a uid of the lab.
+
+    It starts with exactly these capabilities(7), by name, permitted and effective, root too. Where
+    `outer_uid` is given, the process has a user namespace of its own, in which `uid` stands for
+    this one of the run's (user_namespaces(7)) and nothing else is mapped; a backend that cannot
+    choose takes another uid that differs.
+    """
 
     name: str
     host: str
     uid: int
+    capabilities: tuple[str, ...] = ()
+    outer_uid: int | None = None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run will probably ask its backend for, in the order of asking."""
+
+    hosts: tuple[HostPlan, ...] = ()
+    processes: tuple[ProcessPlan, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -289,6 +366,9 @@ class StartedProcess:
 
 # The backend of a plan, which has none.
 PLAN = "plan"
+
+# Who makes a call that no process of the lab makes: what publishes ports.
+ENGINE = "engine"
 
 
 @dataclass(frozen=True)
@@ -338,7 +418,11 @@ class StepStarted:
 
 @dataclass(frozen=True)
 class CallMade:
-    """A process made a call: as strace would show it, with the errno's name or nothing."""
+    """A process made a call: as strace would show it, with the errno's name or nothing.
+
+    `uid` is the effective one after the call, as the process's own user namespace numbers it. The
+    process ENGINE is none of the lab's.
+    """
 
     process: str
     uid: int

@@ -13,8 +13,9 @@ from signal import SIGKILL
 from types import TracebackType
 from typing import Literal
 
-from labs.engine.errors import BindlabError, Interrupted, LabError
+from labs.engine.errors import BindlabError, Interrupted, LabError, Unsupported
 from labs.engine.model import (
+    UNPRIVILEGED_PORT_START,
     Address,
     Argument,
     Broken,
@@ -25,7 +26,9 @@ from labs.engine.model import (
     HostPlan,
     Measured,
     Ok,
+    OpenedHost,
     Outcome,
+    Publication,
     Quantity,
     Reference,
     Refused,
@@ -85,9 +88,19 @@ class Run:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def host(self, name: str) -> "Host":
-        """Open a host: a network namespace with an IPv4 and an IPv6 address of its own."""
-        return Host(self._session, self._session.open_host(name))
+    def host(
+        self,
+        name: str,
+        *,
+        unprivileged_port_start: int = UNPRIVILEGED_PORT_START,
+        publish: Publication | None = None,
+    ) -> "Host":
+        """Open a host: a network namespace with an IPv4 and an IPv6 address of its own.
+
+        From `unprivileged_port_start` on its ports take no capability. To `publish` a port is a
+        call, which may be refused and belongs to a step; not every backend can do it.
+        """
+        return Host(self._session, *self._session.open_host(name, unprivileged_port_start, publish))
 
     def port(self, usual: int) -> int:
         """The port to use where one would usually write `usual`; --seed changes it."""
@@ -115,25 +128,38 @@ class SkippedStep(Exception):
 
 
 class Step:
-    """A step, as the `with` block that does it."""
+    """A step, as the `with` block that does it; `outcome` is None until that has ended."""
 
     def __init__(self, session: Session, title: str, expected: Expectation, why: str) -> None:
         self._session = session
-        self._plan = StepStarted(session.step_number, title, expected, why)
         self._quantity: Quantity | None = None
+        self.plan = StepStarted(session.step_number, title, expected, why)
+        self.outcome: Outcome | None = None
 
     def measured(self, value: float, parts: Mapping[str, float] | None = None) -> None:
         """Give the quantity that the step expects; `parts` are what it is the sum of, by name."""
-        if not isinstance(self._plan.expected, Measured):
+        if not isinstance(self.plan.expected, Measured):
             raise LabError("A step that expects no quantity has measured one.")
-        self._quantity = Quantity(self._plan.expected.what, value, dict(parts or {}))
+        self._quantity = Quantity(self.plan.expected.what, value, dict(parts or {}))
 
     def skip(self, reason: str, since: str = "") -> None:
         """Leave the step: this kernel or backend cannot do it; `since` is the first that can."""
         raise SkippedStep(Skipped(reason, since))
 
+    def needs(self, earlier: "Step") -> None:
+        """Leave the step where that one has not done what was expected of it.
+
+        For a step that uses what an earlier one makes: where that was skipped, so is this one, for
+        the same reason.
+        """
+        outcome = earlier.outcome
+        if isinstance(outcome, Skipped):
+            raise SkippedStep(outcome)
+        if outcome is None or compare(earlier.plan.expected, outcome) is not Verdict.PASSED:
+            self.skip(f"it needs step {earlier.plan.number}, which was otherwise")
+
     def __enter__(self) -> "Step":
-        self._session.begin_step(self._plan)
+        self._session.begin_step(self.plan)
         return self
 
     def __exit__(
@@ -142,13 +168,19 @@ class Step:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> Literal[False] | bool:
+        outcome: Outcome
         match error:
             case None:
-                outcome = self._outcome()
+                outcome = self._judge_calls()
             case CallError():
                 outcome = failure(error)
             case SkippedStep():
                 outcome = error.outcome
+            case Unsupported():
+                outcome = Skipped(error.message)
+            case UnboundLocalError() if Verdict.SKIPPED in self._session.verdicts:
+                # What `needs` would have said; never a fault where nothing was skipped.
+                outcome = Skipped("it needs what a skipped step would have set")
             case BindlabError():
                 self._session.end_step(Broken(error.message), Verdict.FAILED)
                 return False
@@ -157,11 +189,12 @@ class Step:
             case _:
                 self._session.end_step(Broken(repr(error)), Verdict.FAILED)
                 return False
-        self._session.end_step(outcome, compare(self._plan.expected, outcome))
+        self.outcome = outcome
+        self._session.end_step(outcome, compare(self.plan.expected, outcome))
         return True
 
-    def _outcome(self) -> Outcome:
-        if isinstance(self._plan.expected, Measured):
+    def _judge_calls(self) -> Outcome:
+        if isinstance(self.plan.expected, Measured):
             if self._quantity is None:
                 return self._give_up("The step has not measured what it expects.")
             return self._quantity
@@ -195,17 +228,29 @@ def compare(expected: Expectation, outcome: Outcome) -> Verdict:
 
 
 class Host:
-    """A network namespace with its own addresses."""
+    """A network namespace with its own addresses.
 
-    def __init__(self, session: Session, plan: HostPlan) -> None:
+    `machine_port` is the port of the machine's under which a port of the host is published, 0 where
+    none is.
+    """
+
+    def __init__(self, session: Session, plan: HostPlan, opened: OpenedHost) -> None:
         self._session = session
         self.name = plan.name
         self.ipv4 = plan.ipv4
         self.ipv6 = plan.ipv6
+        self.machine_port = opened.machine_port
 
-    def process(self, name: str, *, user: str) -> "Process":
-        """Start a process that takes its user before it makes a socket."""
-        self._session.start_process(name, self.name, user)
+    def process(
+        self, name: str, *, user: str, capabilities: Sequence[str] = (), remapped: bool = False
+    ) -> "Process":
+        """Start a process that takes its user before it makes a socket.
+
+        It has the capabilities(7) that are named and no others, root too. One that is `remapped`
+        is in a user namespace of its own: its uid there is the user's, and to the rest of the run
+        it is another user.
+        """
+        self._session.start_process(name, self.name, user, capabilities, remapped=remapped)
         return Process(self._session, name, self)
 
     def sockets(self, port: int) -> list[SocketRow]:
@@ -412,6 +457,15 @@ def close_all(sockets: Sequence[Socket]) -> None:
     for process in processes.values():
         owned = [socket for socket in sockets if socket.process.name == process.name]
         process.perform(*(call("close", socket.descriptor) for socket in owned))
+
+
+def publication(port: int, *, machine_port: int = 0, held: bool = False) -> Publication:
+    """What `Run.host` is to publish: this port of the host's, at the machine's 127.0.0.1.
+
+    0 is any port of the machine's. Where that is `held`, bindlab listens on it first, as any
+    program of the machine might.
+    """
+    return Publication(port, machine_port, held)
 
 
 def call(name: str, *arguments: Argument) -> Call:

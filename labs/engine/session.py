@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from signal import Signals
 
-from labs.engine.backend import Backend
+from labs.engine.backend import Backend, PublicationRefused
 from labs.engine.errors import LabError
 from labs.engine.evidence import gather
 from labs.engine.layout import Layout
 from labs.engine.model import (
+    ENGINE,
     Call,
     CallMade,
     CallResult,
@@ -16,16 +18,25 @@ from labs.engine.model import (
     Event,
     HostOpened,
     HostPlan,
+    OpenedHost,
     Outcome,
     ProcessPlan,
     ProcessStarted,
+    Publication,
     SocketRow,
     StartedProcess,
     StepEnded,
     StepStarted,
     Verdict,
+    capability_mask,
+    name_errno,
 )
-from labs.engine.strace import show_call, show_result
+from labs.engine.strace import show_call, show_publication, show_result
+
+# A lower end of ip_local_port_range may not be below it (ipv4_privileged_ports()).
+PORT_STARTS = range(32_769)
+PORTS = range(1, 65_536)
+NOBODY = Credentials(0, 0, 0, 0)  # of the container engine, which is none of the run's users
 
 
 class CallError(OSError):
@@ -52,6 +63,7 @@ class Session:
         self._backend = backend
         self._emit = emit
         self._names: dict[str, dict[int, str]] = {}
+        self._remapped: dict[str, str] = {}  # the user of processes in a user namespace of theirs
         self._hosts: dict[str, str] = {}
         self._credentials: dict[str, Credentials] = {}
         self._step: StepStarted | None = None
@@ -59,19 +71,40 @@ class Session:
 
     # --- hosts and processes ---
 
-    def open_host(self, name: str) -> HostPlan:
-        """Open the host of this name."""
-        plan = self.layout.host(name)
-        self._backend.open_host(plan)
+    def open_host(
+        self, name: str, unprivileged_port_start: int, publication: Publication | None
+    ) -> tuple[HostPlan, OpenedHost]:
+        """Open the host of this name; CallError where its port cannot be published."""
+        check_ports(unprivileged_port_start, publication)
+        if publication:
+            self._check_step()
+        plan = replace(
+            self.layout.host(name),
+            unprivileged_port_start=unprivileged_port_start,
+            publication=publication,
+        )
+        opened = self._publish(plan, publication) if publication else self._backend.open_host(plan)
         self._names[name] = {}
+        if publication:
+            self._touched.append(name)
         self._emit(HostOpened(name, plan.ipv4, plan.ipv6, self._backend.enter_command(name)))
-        return plan
+        return plan, opened
 
-    def start_process(self, name: str, host: str, user: str) -> None:
-        """Start a process under a user's uid."""
+    def start_process(
+        self, name: str, host: str, user: str, capabilities: Sequence[str], *, remapped: bool
+    ) -> None:
+        """Start a process under a user's uid, `remapped` in a user namespace of its own."""
         self._check_new(name)
-        started = self._backend.start_process(ProcessPlan(name, host, self.layout.uid(user)))
-        self._keep(name, host, started, parent="")
+        try:
+            capability_mask(capabilities)
+        except ValueError as error:
+            raise LabError(str(error)) from None
+        uid, outer_uid = self.layout.uid(user), None
+        if remapped:
+            self._remapped[name] = f"{user}-remapped"
+            outer_uid = self.layout.uid(self._remapped[name])
+        plan = ProcessPlan(name, host, uid, tuple(capabilities), outer_uid)
+        self._keep(name, host, self._backend.start_process(plan), parent="")
 
     def fork_process(self, parent: str, child: str) -> None:
         """Let a process fork."""
@@ -79,6 +112,8 @@ class Session:
         self._check_new(child)
         started = self._backend.fork_process(parent, child)
         self._show(parent, "fork()", CallResult(started.pid, 0, started.credentials))
+        if parent in self._remapped:
+            self._remapped[child] = self._remapped[parent]
         self._keep(child, host, started, parent)
 
     def end_process(self, process: str, signal: int) -> None:
@@ -136,10 +171,27 @@ class Session:
 
     # --- the parts ---
 
-    def _touch(self, process: str) -> str:
-        """The process's host, whose evidence the open step will show."""
+    def _publish(self, plan: HostPlan, publication: Publication) -> OpenedHost:
+        """Open a host with a port of the machine's, shown as a call of the container engine's."""
+        try:
+            opened = self._backend.open_host(plan)
+        except PublicationRefused as error:
+            errno = name_errno(error.errno)
+            call = show_publication(publication, plan.ipv4)
+            self._emit_made(ENGINE, 0, call, f"-1 {errno} ({error.reason})", errno)
+            self.refusal = CallError(error.call, [CallResult(None, error.errno, NOBODY)])
+            raise self.refusal from error
+        given = replace(publication, machine_port=opened.machine_port)
+        self._emit_made(ENGINE, 0, show_publication(given, plan.ipv4), "0")
+        return opened
+
+    def _check_step(self) -> None:
         if self._step is None:
             raise LabError("A call outside of a step: only a step says what is expected of it.")
+
+    def _touch(self, process: str) -> str:
+        """The process's host, whose evidence the open step will show."""
+        self._check_step()
         host = self._hosts[process]
         if host not in self._touched:
             self._touched.append(host)
@@ -152,12 +204,14 @@ class Session:
     def _check_new(self, name: str) -> None:
         if name in self._hosts:
             raise LabError(f"There are two processes named {name}.")
+        if name == ENGINE:
+            raise LabError(f"No process can be named {name}: it stands for what publishes ports.")
 
     def _keep(self, name: str, host: str, started: StartedProcess, parent: str) -> None:
         self._hosts[name] = host
         self._credentials[name] = started.credentials
         self._names[host][started.pid] = name
-        user = self.layout.user(started.credentials.effective)
+        user = self._remapped.get(name) or self.layout.user(started.credentials.effective)
         self._emit(ProcessStarted(name, host, user, started.pid, started.credentials, parent))
 
     def _show(self, process: str, call: str, result: CallResult) -> None:
@@ -165,6 +219,18 @@ class Session:
         self._emit_call(process, call, show_result(result), result.errno_name)
 
     def _emit_call(self, process: str, call: str, result: str = "", errno: str = "") -> None:
+        self._emit_made(process, self._credentials[process].effective, call, result, errno)
+
+    def _emit_made(self, who: str, uid: int, call: str, result: str, errno: str = "") -> None:
         self.calls_made += 1
-        uid = self._credentials[process].effective
-        self._emit(CallMade(process, uid, call, result, errno))
+        self._emit(CallMade(who, uid, call, result, errno))
+
+
+def check_ports(unprivileged_port_start: int, publication: Publication | None) -> None:
+    """LabError for numbers that are no ports."""
+    if unprivileged_port_start not in PORT_STARTS:
+        raise LabError(f"unprivileged_port_start={unprivileged_port_start}: 0 to 32768.")
+    if publication and (
+        publication.port not in PORTS or publication.machine_port not in (0, *PORTS)
+    ):
+        raise LabError(f"A publication of what are no ports: {publication}.")

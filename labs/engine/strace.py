@@ -3,7 +3,7 @@
 import os
 import socket
 
-from labs.engine.model import Argument, Call, CallResult, Reference, Value
+from labs.engine.model import Argument, Call, CallResult, Publication, Reference, Value
 
 LEVELS = {
     socket.SOL_SOCKET: "SOL_SOCKET",
@@ -36,6 +36,12 @@ def show_call(call: Call, values: list[Value]) -> str:
         case _:
             shown = [_show(argument) for argument in arguments]
     return f"{call.name}({', '.join(shown)})"
+
+
+def show_publication(publication: Publication, ipv4: str) -> str:
+    """What the container engine is asked: the machine's end, and the host's."""
+    machine, host = ("127.0.0.1", publication.machine_port), (ipv4, publication.port)
+    return f"publish({show_address(machine)}, {show_address(host)})"
 
 
 def show_result(result: CallResult) -> str:

@@ -14,6 +14,7 @@ import struct
 
 from labs.engine.agent import (
     CHANNEL_DESCRIPTOR,
+    CLONE_NEWUSER,
     PR_SET_NAME,
     Agent,
     Stream,
@@ -24,6 +25,7 @@ from labs.engine.agent import (
     prctl,
     take_steps,
     take_user,
+    unshare,
 )
 
 TYPE_CHECKING = False
@@ -77,15 +79,19 @@ class WarmParent:
 
     def _answer(self, request: Message) -> Message:
         match request:
-            case {"do": "start", "name": str(name), "uid": int(uid)}:
-                return self._start(name, uid)
+            case {"do": "start", "name": str(name), "uid": int(uid), "capabilities": int(mask)}:
+                outer_uid = request.get("outer_uid")
+                apart = UserNamespace(uid, outer_uid) if isinstance(outer_uid, int) else None
+                return self._start(name, uid, mask, apart)
             case {"do": "end", "pid": int(pid), "signal": int(number), "milliseconds": int(limit)}:
                 return {"ended": end_process(pid, number, limit)}
             case {"do": "observe"}:
                 return {"sockets": [*observe_sockets()], "processes": [*observe_processes()]}
         raise ValueError(request)
 
-    def _start(self, name: str, uid: int) -> Message:
+    def _start(
+        self, name: str, uid: int, capabilities: int, apart: UserNamespace | None
+    ) -> Message:
         channel = self.stream.take_descriptor()
         pid = os.fork()
         if pid == 0:
@@ -94,11 +100,50 @@ class WarmParent:
             take_steps(
                 agent.stream,
                 (f"name a process {name}", lambda: prctl(PR_SET_NAME, name.encode()[:15])),
-                (f"take uid {uid}", lambda: take_user(uid)),
+                *([(f"make a user namespace for {name}", apart.enter)] if apart else []),
+                (f"take uid {uid}", lambda: take_user(uid, capabilities)),
             )
             agent.serve()
         os.close(channel)
+        if apart:
+            apart.admit(pid)
         return {"pid": pid}
+
+
+class UserNamespace:
+    """A user namespace that a child makes, and its parent maps: one uid and gid, inner to outer."""
+
+    def __init__(self, inner: int, outer: int) -> None:
+        self._map = f"{inner} {outer} 1\n"
+        self._gate, self._childs = socket.socketpair()
+
+    def enter(self) -> None:
+        """The child's part: be in it, once it is mapped; raises OSError, the parent's too."""
+        self._gate.close()
+        with self._childs:
+            unshare(CLONE_NEWUSER)
+            self._childs.send(b"\0")
+            (number,) = self._childs.recv(1)
+        if number:
+            raise OSError(number, os.strerror(number))
+
+    def admit(self, pid: int) -> None:
+        """The parent's part: map it, or tell the child why not.
+
+        Only who has CAP_SETUID and CAP_SETGID in the namespace above may map another's id.
+        """
+        self._childs.close()
+        with self._gate:
+            if not self._gate.recv(1):
+                return  # the child has said why
+            try:
+                for name in ("uid_map", "gid_map"):
+                    with open(f"/proc/{pid}/{name}", "w") as file:
+                        file.write(self._map)
+            except OSError as error:
+                self._gate.send(bytes([error.errno or errno.EIO]))
+            else:
+                self._gate.send(b"\0")
 
 
 def reap_children() -> None:

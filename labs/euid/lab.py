@@ -27,7 +27,7 @@ def euid(run: Run) -> None:
     server = run.host("server")
     alice = server.process("alice", user="alice")
     bob = server.process("bob", user="bob")
-    root = server.process("root", user="root")
+    root = server.process("root", user="root", capabilities=["CAP_SETUID"])
     members = form_group(run, alice, port)
     refuse_strangers(run, alice, bob, root, port)
     members += change_uids(run, bob, root, port)
@@ -116,8 +116,8 @@ def refuse_strangers(run: Run, alice: Process, bob: Process, root: Process, port
     with run.step(
         "Root asks for the port, with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
-        why="The kernel compares uids and asks for no capability: root has them all, and is "
-        "another user.",
+        why="The kernel compares uids and asks for no capability: to this rule root is one more "
+        "user, and another one.",
     ):
         root.listen(port, reuseport=True)
 
@@ -135,7 +135,7 @@ def change_uids(run: Run, bob: Process, root: Process, port: int) -> list[Socket
         root.seteuid("root")
         bind_and_listen(made_as_alice, port)
 
-    dropper = server.process("dropper", user="root")
+    dropper = server.process("dropper", user="root", capabilities=["CAP_SETUID"])
     with run.step(
         "Root makes a socket, becomes Alice for good, binds",
         expect=EADDRINUSE.by("bind"),
@@ -146,7 +146,7 @@ def change_uids(run: Run, bob: Process, root: Process, port: int) -> list[Socket
         dropper.setuid("alice")
         bind_and_listen(made_as_root, port)
 
-    manager = server.process("manager", user="root")
+    manager = server.process("manager", user="root", capabilities=["CAP_CHOWN"])
     with run.step(
         "Root makes a socket, hands it to Alice with fchown(), binds",
         expect=OK,
@@ -164,7 +164,7 @@ def change_uids(run: Run, bob: Process, root: Process, port: int) -> list[Socket
     ):
         reuseport_socket(bob).fchown("alice")
 
-    mixed = server.process("mixed", user="root")
+    mixed = server.process("mixed", user="root", capabilities=["CAP_SETUID"])
     with run.step(
         "A process whose real uid is Alice's and effective uid is Bob's asks",
         expect=EADDRINUSE.by("bind"),
@@ -173,7 +173,7 @@ def change_uids(run: Run, bob: Process, root: Process, port: int) -> list[Socket
         mixed.setresuid("alice", "bob", "bob")
         bind_and_listen(reuseport_socket(mixed), port)
 
-    twisted = server.process("twisted", user="root")
+    twisted = server.process("twisted", user="root", capabilities=["CAP_SETUID"])
     with run.step(
         "A process with Alice's EUID and root's file-system uid asks",
         expect=EADDRINUSE.by("bind"),

@@ -25,8 +25,8 @@ from tests.contract import (
     SERVER,
     TCP,
     UDP,
-    BackendContract,
     Host,
+    OwnUserNamespaceContract,
     Process,
     call,
     connect_pair,
@@ -64,7 +64,7 @@ def hasty_server() -> Iterator[Host]:
         yield Host(opened, SERVER)
 
 
-class TestNamespacesBackend(BackendContract):
+class TestNamespacesBackend(OwnUserNamespaceContract):
     """The contract."""
 
     def test_its_name(self, backend: NamespacesBackend) -> None:

@@ -10,8 +10,8 @@ from labs.engine.errors import EngineError
 from tests.contract import (
     ON_DESCRIPTOR,
     SET_UID_CALLS,
-    BackendContract,
     Host,
+    OwnUserNamespaceContract,
 )
 
 
@@ -22,7 +22,7 @@ def backend() -> Iterator[FakeBackend]:
     opened.close()
 
 
-class TestFakeBackend(BackendContract):
+class TestFakeBackend(OwnUserNamespaceContract):
     """The contract."""
 
     def test_its_name(self, backend: FakeBackend) -> None:

@@ -42,6 +42,17 @@ def test_asking_again_gives_the_same() -> None:
     assert layout.port(80) != layout.port(81)
 
 
+@pytest.mark.parametrize("seed", [None, *range(50)])
+def test_a_low_port_stays_one_and_ports_never_collide(seed: int | None) -> None:
+    layout = Layout(seed)
+    low = [layout.port(usual) for usual in (1, 22, 80, 443, 1023)]
+    high = [layout.port(usual) for usual in (1024, 8080, 8081)]
+    assert all(0 < port < 1024 for port in low)
+    assert all(1024 <= port < 32_768 for port in high)
+    assert len({*low, *high}) == 8
+    assert seed is not None or low == [1, 22, 80, 443, 1023]
+
+
 def test_a_uid_has_its_users_name() -> None:
     layout = Layout(None)
     assert layout.user(layout.uid("carol")) == "carol"

@@ -1,6 +1,7 @@
 """The record: its JSON form, the published schema, and the stream of events."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from labs.engine.backends.fake import FakeBackend
 from labs.engine.layout import Layout
-from labs.engine.model import Event
+from labs.engine.model import ENGINE, CallMade, Event, RunStarted, StepEnded
 from labs.engine.record import EVENTS, SCHEMA, Record, document, event_line
 from labs.engine.runner import plan_only, run_lab
 from labs.engine.script import EADDRINUSE, OK, Run, exactly, lab
@@ -97,6 +98,22 @@ def test_a_plan_has_no_outcome(events: list[Event]) -> None:
     for step in found["runs"][0]["steps"]:
         assert (step["outcome"], step["verdict"], step["evidence"]) == (None, None, [])
         assert {call["result"] for call in step["calls"]} <= {""}
+
+
+def test_a_call_of_the_container_engine_is_as_published(events: list[Event]) -> None:
+    last = next(index for index, event in enumerate(events) if isinstance(event, StepEnded))
+    refused = CallMade(ENGINE, 0, "publish()", "-1 EADDRINUSE (taken)", "EADDRINUSE")
+    found = as_read([record_of([*events[:last], refused, *events[last:]])])
+    jsonschema.Draft202012Validator(schema()).validate(found)
+    assert found["runs"][0]["steps"][0]["calls"][-1]["process"] == "engine"
+
+
+@pytest.mark.parametrize("name", ["namespaces", "docker"])
+def test_each_backend_is_published(name: str, events: list[Event]) -> None:
+    started = events[0]
+    assert isinstance(started, RunStarted)
+    found = as_read([record_of([replace(started, backend=name), *events[1:]])])
+    jsonschema.Draft202012Validator(schema()).validate(found)
 
 
 def test_the_stream_has_every_event_in_order(events: list[Event], tmp_path: Path) -> None:

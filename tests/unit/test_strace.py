@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from labs.engine.model import Call, CallResult, Credentials, Reference, Value
-from labs.engine.strace import show_address, show_call, show_result
+from labs.engine.model import Call, CallResult, Credentials, Publication, Reference, Value
+from labs.engine.strace import show_address, show_call, show_publication, show_result
 
 ALICE = Credentials(64001, 64001, 64001, 64001)
 
@@ -57,6 +57,11 @@ def test_a_reference_is_shown_as_what_it_stood_for() -> None:
 )
 def test_a_result(value: Value, number: int, shown: str) -> None:
     assert show_result(CallResult(value, number, ALICE)) == shown
+
+
+def test_a_publication() -> None:
+    shown = "publish(127.0.0.1:49153, 10.77.0.2:80)"
+    assert show_publication(Publication(80, 49153), "10.77.0.2") == shown
 
 
 def test_an_address() -> None:

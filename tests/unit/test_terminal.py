@@ -1,10 +1,12 @@
 """The terminal view, from events alone."""
 
 import io
+from dataclasses import replace
 
 import pytest
 
 from labs.engine.model import (
+    ENGINE,
     CallMade,
     Credentials,
     Event,
@@ -27,7 +29,7 @@ from labs.engine.model import (
 from labs.engine.views.terminal import TerminalView, aligned, grouped
 
 ALICE = Credentials(64001, 64001, 64001, 64001)
-MIXED = Credentials(64001, 64002, 64002, 64002)
+MIXED = ProcessEvidence("alice", Credentials(64001, 64002, 64002, 64002), 0)
 RUN = RunStarted("euid", "A title", "1.0", "namespaces", "6.18", 7, "2026-01-01T00:00:00+00:00")
 
 
@@ -65,9 +67,12 @@ def show(events: list[Event], stream: io.StringIO | None = None) -> str:
 
 
 def one_step(
-    outcome: object = Succeeded(), verdict: Verdict = Verdict.PASSED, calls: int = 1
+    outcome: object = Succeeded(),
+    verdict: Verdict = Verdict.PASSED,
+    calls: int = 1,
+    process: ProcessEvidence = MIXED,
 ) -> list[Event]:
-    evidence = Evidence("server", (LISTENER,), (ProcessEvidence("alice", MIXED, 0),))
+    evidence = Evidence("server", (LISTENER,), (process,))
     made = [CallMade("alice", 64002, "bind(3, 0.0.0.0:80)", "0", "") for _ in range(calls)]
     return [
         RUN,
@@ -136,6 +141,46 @@ def test_many_calls_of_a_kind_are_counted_and_a_refused_one_is_never_hidden() ->
     assert text.count("bind(3, 0.0.0.0:80)") == 1
     assert "x 30" in text
     assert "-1 EPERM (No)" in text
+
+
+def test_a_call_of_the_container_engine() -> None:
+    events = one_step()
+    shown = "publish(127.0.0.1:49153, 10.77.0.2:80)"
+    events.insert(-2, CallMade(ENGINE, 0, shown, "-1 EADDRINUSE (taken)", "EADDRINUSE"))
+    folded = [" ".join(line.split()) for line in show(events, Terminal()).splitlines()]
+    assert any(f"engine/0 {shown}" in line and "EADDRINUSE" in line for line in folded)
+
+
+@pytest.mark.parametrize(
+    ("uid", "capabilities", "shown"),
+    [
+        (64002, 0, ""),
+        (64002, 1 << 10, "alice: uid 64002; capabilities CAP_NET_BIND_SERVICE"),
+        (0, 1 << 10 | 1, ""),
+        (0, 0, "alice: uid 0; capabilities none"),
+        (64003, 0, "alice: uid 64002 in its own user namespace, 64003 outside"),
+        (64003, 1, "alice: uid 64002 in its own user namespace, 64003 outside"),
+    ],
+)
+def test_what_one_would_not_expect_of_who_calls(uid: int, capabilities: int, shown: str) -> None:
+    process = ProcessEvidence("alice", Credentials(uid, uid, uid, uid), capabilities)
+    events = one_step(process=process)
+    if uid == 0:
+        events = [
+            replace(event, uid=0) if isinstance(event, CallMade) else event for event in events
+        ]
+    text = show(events)
+    assert shown in text
+    assert ("capabilities" in text) == ("capabilities" in shown)
+
+
+def test_who_was_refused_with_capabilities_shows_them() -> None:
+    process = ProcessEvidence("root", Credentials(0, 0, 0, 0), 1 << 7 | 1)
+    events = one_step(process=process)
+    refused = CallMade("root", 0, "bind(3, 0.0.0.0:80)", "-1 EADDRINUSE (No)", "EADDRINUSE")
+    root = ProcessStarted("root", "server", "root", 3, Credentials(0, 0, 0, 0))
+    text = show([*events[:2], root, events[2], refused, *events[4:]])
+    assert "root: uid 0; capabilities CAP_CHOWN, CAP_SETUID" in text
 
 
 def test_shares_are_shown() -> None:

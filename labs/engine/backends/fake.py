@@ -3,14 +3,15 @@
 It follows a kernel as far as the contract of backends asks (`tests/contract.py`), and no answer of
 it says anything about Linux. What it leaves out besides what `fake_kernel` names: it cannot wait,
 so that a call that would wait is a process that hangs; every program that exec() names exists, and
-runs until it is ended; groups are not looked at; a process has all capabilities or none.
+runs until it is ended; groups are not looked at; of capabilities it asks for those over uids, over
+the owner of a file and over low ports.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import count
 from typing import TYPE_CHECKING
@@ -23,16 +24,18 @@ from labs.engine.backends.fake_kernel import (
     Hangs,
     refusal,
 )
-from labs.engine.errors import CannotRun, EngineError, LabError
+from labs.engine.errors import CannotRun, EngineError, LabError, Unsupported
 from labs.engine.model import (
     Argument,
     CallResult,
     Credentials,
     Observation,
+    OpenedHost,
     OpenSocket,
     ProcessRow,
     Reference,
     StartedProcess,
+    capability_mask,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +46,15 @@ if TYPE_CHECKING:
 UIDS = range(65_536)
 UNCHANGED = -1
 FIRST_DESCRIPTOR = 3
-ALL_CAPABILITIES = (1 << 41) - 1
+SETUID = capability_mask(["CAP_SETUID"])
+CHOWN = capability_mask(["CAP_CHOWN"])
+BIND_SERVICE = capability_mask(["CAP_NET_BIND_SERVICE"])
+FILE_CAPABILITIES = capability_mask(  # CAP_FS_SET of the kernel: those that setfsuid() takes
+    [
+        *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID"),
+        *("CAP_LINUX_IMMUTABLE", "CAP_MKNOD", "CAP_MAC_OVERRIDE"),
+    ]
+)
 PROTOCOL_NUMBERS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 SOCKET_CALLS = {
     "setsockopt",
@@ -57,14 +68,64 @@ SOCKET_CALLS = {
 }
 
 
-class FakeProcess:
-    """A process: its uids, its descriptors, and the calls that a script has it make."""
+@dataclass(frozen=True)
+class Capabilities:
+    """A process's capabilities as masks, by the rules of capabilities(7)."""
 
-    def __init__(self, host: FakeHost, credentials: Credentials) -> None:
+    bounding: int
+    permitted: int
+    effective: int
+    ambient: int
+
+    def after_change(self, old: Credentials, new: Credentials) -> Capabilities:
+        """What setuid() and its like leave (cap_emulate_setxid())."""
+        permitted, effective, ambient = self.permitted, self.effective, self.ambient
+        was_root = 0 in (old.real, old.effective, old.saved)
+        if was_root and 0 not in (new.real, new.effective, new.saved):
+            permitted = effective = ambient = 0
+        if old.effective == 0 != new.effective:
+            effective = 0
+        if old.effective != 0 == new.effective:
+            effective = permitted
+        return Capabilities(self.bounding, permitted, effective, ambient)
+
+    def after_setfsuid(self, old: int, new: int) -> Capabilities:
+        """What setfsuid() leaves (cap_task_fix_setuid())."""
+        effective = self.effective
+        if old == 0 != new:
+            effective &= ~FILE_CAPABILITIES
+        if old != 0 == new:
+            effective |= self.permitted & FILE_CAPABILITIES
+        return replace(self, effective=effective)
+
+    def after_exec(self, uids: Credentials) -> Capabilities:
+        """What a program gets that has none of its own (cap_bprm_creds_from_file())."""
+        is_root = 0 in (uids.real, uids.effective)
+        permitted = self.bounding if is_root else self.ambient
+        effective = permitted if uids.effective == 0 else self.ambient
+        return replace(self, permitted=permitted, effective=effective)
+
+
+class FakeProcess:
+    """A process: its uids, its descriptors, and the calls that a script has it make.
+
+    With an `outer_uid` it has a user namespace of its own, where its uid stands for that one.
+    """
+
+    def __init__(
+        self,
+        host: FakeHost,
+        credentials: Credentials,
+        capabilities: Capabilities,
+        outer_uid: int | None = None,
+    ) -> None:
         host.processes += 1
         self.host = host
         self.pid = host.processes
         self.credentials = credentials
+        self.capabilities = capabilities
+        self.outer_uid = outer_uid
+        self._inner = credentials.real
         self.sockets: dict[int, FakeSocket] = {}
         self.inheritable: set[int] = set()
         self.has_executed = False
@@ -72,7 +133,7 @@ class FakeProcess:
 
     def fork(self) -> FakeProcess:
         """A child that holds the same sockets."""
-        child = FakeProcess(self.host, self.credentials)
+        child = FakeProcess(self.host, self.credentials, self.capabilities, self.outer_uid)
         child.inheritable = set(self.inheritable)
         for descriptor, held in self.sockets.items():
             child._hold(descriptor, held)
@@ -116,8 +177,9 @@ class FakeProcess:
             )
             for descriptor, held in self.sockets.items()
         )
-        capabilities = ALL_CAPABILITIES if self._is_root else 0
-        return ProcessRow(self.pid, self.credentials, capabilities, opened)
+        now = self.credentials
+        uids = [self._outer(uid) for uid in (now.real, now.effective, now.saved, now.filesystem)]
+        return ProcessRow(self.pid, Credentials(*uids), self.capabilities.effective, opened)
 
     # --- sockets ---
 
@@ -125,9 +187,11 @@ class FakeProcess:
         held = self._find(descriptor)
         match name, rest:
             case "bind", [(str(text), int(port))]:
-                return held.bind((text, port), self._is_root)
+                # Asked of the user namespace that the host's network belongs to.
+                may = self._has(BIND_SERVICE) and self.outer_uid is None
+                return held.bind((text, port), may)
             case "accept", []:
-                return self._keep(held.accept(self.credentials.filesystem))
+                return self._keep(held.accept(self._outer(self.credentials.filesystem)))
             case "close", []:
                 return self._close(descriptor)
             case "fchown", [int(uid), int()]:
@@ -147,16 +211,18 @@ class FakeProcess:
         if protocol not in (0, PROTOCOL_NUMBERS[PROTOCOLS[kind]]):
             raise refusal(errno.EPROTONOSUPPORT)
         nowhere = (WILDCARDS[family], 0)
-        owner, inode = self.credentials.filesystem, next(self.host.inodes)
+        owner, inode = self._outer(self.credentials.filesystem), next(self.host.inodes)
         return self._keep(FakeSocket(self.host, family, kind, owner, inode, nowhere, nowhere))
 
     def _fchown(self, held: FakeSocket, uid: int) -> int:
         mine = self.credentials.filesystem
+        if uid == UNCHANGED:
+            return 0
+        self._check_uid(uid)
         # To keep one's own takes nothing, to give it to another user CAP_CHOWN.
-        if uid != UNCHANGED and check_uid(uid) and not held.uid == mine == uid:
-            if not self._is_root or mine != 0:
-                raise refusal(errno.EPERM)
-            held.uid = uid
+        if not held.uid == self._outer(mine) == self._outer(uid) and not self._has(CHOWN):
+            raise refusal(errno.EPERM)
+        held.uid = self._outer(uid)
         return 0
 
     def _close(self, descriptor: int) -> int:
@@ -185,20 +251,35 @@ class FakeProcess:
             self._close(descriptor)
         effective = self.credentials.effective
         self.credentials = replace(self.credentials, saved=effective, filesystem=effective)
+        self.capabilities = self.capabilities.after_exec(self.credentials)
         self.has_executed = True
 
-    @property
-    def _is_root(self) -> bool:
-        return self.credentials.effective == 0
+    def _has(self, capability: int) -> bool:
+        return bool(self.capabilities.effective & capability)
+
+    def _exists(self, uid: int) -> bool:
+        """Whether this process's user namespace has the uid."""
+        return uid in UIDS if self.outer_uid is None else uid == self._inner
+
+    def _outer(self, uid: int) -> int:
+        """What a uid of this process's is to the rest of the run."""
+        return uid if self.outer_uid is None else self.outer_uid
+
+    def _check_uid(self, uid: int) -> None:
+        """Refuse what is no uid here; ValueError for what is none anywhere."""
+        if uid < UNCHANGED:
+            raise ValueError("a uid is not negative")
+        if not self._exists(uid):
+            raise refusal(errno.EINVAL)
 
     def _seteuid(self, uid: int) -> int:
-        check_uid(uid)
+        self._check_uid(uid)
         return self._setresuid(UNCHANGED, uid, UNCHANGED)
 
     def _setuid(self, uid: int) -> int:
         now = self.credentials
-        check_uid(uid)
-        if self._is_root:
+        self._check_uid(uid)
+        if self._has(SETUID):
             return self._setresuid(uid, uid, uid)
         self._check([uid], [now.real, now.saved])
         return self._setresuid(UNCHANGED, uid, UNCHANGED)
@@ -220,13 +301,17 @@ class FakeProcess:
     def _setfsuid(self, uid: int) -> int:
         now = self.credentials
         own = (now.real, now.effective, now.saved, now.filesystem)
-        if uid in UIDS and (self._is_root or uid in own):
+        if self._exists(uid) and (self._has(SETUID) or uid in own):
             self.credentials = replace(now, filesystem=uid)
+            self.capabilities = self.capabilities.after_setfsuid(now.filesystem, uid)
         return now.filesystem
 
     def _check(self, uids: Sequence[int], own: Sequence[int]) -> None:
         for uid in uids:
-            if uid != UNCHANGED and check_uid(uid) and not self._is_root and uid not in own:
+            if uid == UNCHANGED:
+                continue
+            self._check_uid(uid)
+            if uid not in own and not self._has(SETUID):
                 raise refusal(errno.EPERM)
 
     def _become(self, *uids: int) -> int:
@@ -234,16 +319,8 @@ class FakeProcess:
         pairs = zip(uids, (now.real, now.effective, now.saved), strict=True)
         real, effective, saved = (old if uid == UNCHANGED else uid for uid, old in pairs)
         self.credentials = Credentials(real, effective, saved, effective)
+        self.capabilities = self.capabilities.after_change(now, self.credentials)
         return 0
-
-
-def check_uid(uid: int) -> bool:
-    """Refuse what is no uid of the lab; ValueError for what is none anywhere."""
-    if uid < UNCHANGED:
-        raise ValueError("a uid is not negative")
-    if uid not in UIDS:
-        raise refusal(errno.EINVAL)
-    return True
 
 
 class FakeBackend:
@@ -256,17 +333,26 @@ class FakeBackend:
         self._processes: dict[str, FakeProcess] = {}
         self._inodes = count(1)
 
-    def open_host(self, plan: HostPlan) -> None:
-        """See `Backend.open_host`."""
+    def open_host(self, plan: HostPlan) -> OpenedHost:
+        """See `Backend.open_host`; Unsupported for a publication."""
+        if plan.publication:
+            raise Unsupported("The fake backend publishes no ports: there is nothing to reach.")
         addresses = [ip_address(plan.ipv4), ip_address(plan.ipv6)]
-        self._hosts[plan.name] = FakeHost(addresses, self._hosts, self._inodes)
+        self._hosts[plan.name] = FakeHost(
+            addresses, plan.unprivileged_port_start, self._hosts, self._inodes
+        )
+        return OpenedHost()
 
     def start_process(self, plan: ProcessPlan) -> StartedProcess:
         """See `Backend.start_process`."""
-        if plan.uid not in UIDS:
-            raise CannotRun(f"Could not take uid {plan.uid}: Invalid argument.")
+        outer_uid = plan.uid if plan.outer_uid is None else plan.outer_uid
+        if outer_uid not in UIDS:
+            raise CannotRun(f"Could not take uid {outer_uid}: Invalid argument.")
         uids = Credentials(plan.uid, plan.uid, plan.uid, plan.uid)
-        return self._keep(plan.name, FakeProcess(self._host(plan.host), uids))
+        mask = capability_mask(plan.capabilities)
+        capabilities = Capabilities(mask, mask, mask, ambient=mask if plan.uid else 0)
+        process = FakeProcess(self._host(plan.host), uids, capabilities, plan.outer_uid)
+        return self._keep(plan.name, process)
 
     def fork_process(self, parent: str, child: str) -> StartedProcess:
         """See `Backend.fork_process`."""

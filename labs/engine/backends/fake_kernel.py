@@ -29,7 +29,6 @@ IPV4_WILDCARD, IPV6_WILDCARD = IPv4Address("0.0.0.0"), IPv6Address("::")
 WILDCARDS: Mapping[int, IP] = {socket.AF_INET: IPV4_WILDCARD, socket.AF_INET6: IPV6_WILDCARD}
 LOOPBACKS: Mapping[int, IP] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address("::1")}
 V6ONLY = (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-FIRST_UNPRIVILEGED_PORT = 1024
 CHOSEN_PORTS = range(32_768, 0x10000)
 
 
@@ -55,9 +54,14 @@ class FakeHost:
     """A network namespace: its addresses, and its sockets in the order in which they came."""
 
     def __init__(
-        self, addresses: list[IP], others: Mapping[str, FakeHost], inodes: Iterator[int]
+        self,
+        addresses: list[IP],
+        unprivileged_port_start: int,
+        others: Mapping[str, FakeHost],
+        inodes: Iterator[int],
     ) -> None:
         self.addresses = addresses
+        self.unprivileged_port_start = unprivileged_port_start
         self.inodes = inodes
         self.sockets: list[FakeSocket] = []
         self.processes = 1  # the host's own process 1
@@ -185,7 +189,7 @@ class FakeSocket:
         ip, port = parse_end(self.family, address)
         if not (ip.is_unspecified or self.host.has(ip)):
             raise refusal(errno.EADDRNOTAVAIL)
-        if 0 < port < FIRST_UNPRIVILEGED_PORT and not is_privileged:
+        if 0 < port < self.host.unprivileged_port_start and not is_privileged:
             raise refusal(errno.EACCES)
         if self.local[1]:
             raise refusal(errno.EINVAL)

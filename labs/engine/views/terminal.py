@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from labs.engine.model import (
+    ENGINE,
     PLAN,
     CallMade,
     Event,
@@ -28,6 +29,7 @@ from labs.engine.model import (
     StepEnded,
     StepStarted,
     Verdict,
+    capability_names,
 )
 from labs.engine.strace import show_address
 
@@ -191,9 +193,10 @@ class TerminalView:
         times = f"  {self._times} {count}" if count > 1 and result else ""
         if INDENT + name_width + 2 + call_width + len(result) > self._console.width:
             result = result.partition(" (")[0]  # the errno's name says it
+        user = "" if call.process == ENGINE else self._processes[call.process].user
         return Text.assemble(
             " " * INDENT,
-            (who, self._style_of(self._processes[call.process].user)),
+            (who, self._style_of(user)),
             f"  {call.call.ljust(call_width)}" if result else f"  {call.call}",
             (result, "bold red" if call.errno else "dim"),
             times,
@@ -232,12 +235,18 @@ class TerminalView:
         ]
 
     def _print_credentials(self, evidence: Iterable[Evidence], calls: Sequence[CallMade]) -> None:
-        """Who has more than one uid, or was refused for all its capabilities."""
-        acting = {call.process for call in calls}
+        """Of who made calls: uids that differ, and capabilities that one would not expect."""
+        acting = {call.process: call.uid for call in calls}
         refused = {call.process for call in calls if call.errno}
         for process in (process for host in evidence for process in host.processes):
+            inner, outer = acting.get(process.name), process.credentials.effective
             is_refused = process.name in refused and process.capabilities
-            if is_refused or (process.name in acting and is_mixed(process)):
+            if inner is None:
+                continue
+            if inner != outer:
+                text = f"{process.name}: uid {inner} in its own user namespace, {outer} outside"
+                self._print_text(text, "dim")
+            elif is_refused or is_mixed(process) or is_unusual(process):
                 self._print_text(show_credentials(process), "dim")
 
     # --- text ---
@@ -247,6 +256,8 @@ class TerminalView:
         return list(dict.fromkeys(started.user for started in self._processes.values()))
 
     def _style_of(self, user: str) -> str:
+        if not user:
+            return ""
         return USER_STYLES[self._users().index(user) % len(USER_STYLES)]
 
     def _print_text(self, text: str, style: str = "") -> None:
@@ -335,15 +346,16 @@ def is_mixed(process: ProcessEvidence) -> bool:
     return len({uids.real, uids.effective, uids.saved, uids.filesystem}) > 1
 
 
+def is_unusual(process: ProcessEvidence) -> bool:
+    """Whether this is a root without any capability, or another user with one."""
+    return (process.credentials.effective == 0) != bool(process.capabilities)
+
+
 def show_credentials(process: ProcessEvidence) -> str:
-    """A process's uids and whether it has capabilities, in one line."""
+    """A process's uids and capabilities, in one line."""
     uids = process.credentials
-    capabilities = process.capabilities
-    if capabilities and not capabilities & (capabilities + 1):
-        shown = "all"
-    else:
-        shown = f"{capabilities:#x}" if capabilities else "none"
-    return (
-        f"{process.name}: uid real {uids.real}, effective {uids.effective}, saved {uids.saved}, "
-        f"file-system {uids.filesystem}; capabilities {shown}"
-    )
+    shown = ", ".join(capability_names(process.capabilities)) or "none"
+    if is_mixed(process):
+        each = f"real {uids.real}, effective {uids.effective}, saved {uids.saved}, "
+        return f"{process.name}: uid {each}file-system {uids.filesystem}; capabilities {shown}"
+    return f"{process.name}: uid {uids.effective}; capabilities {shown}"

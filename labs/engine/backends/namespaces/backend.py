@@ -15,7 +15,8 @@ from labs.engine.backends.agents import AgentBackend, HasDied, Peer, check_fork
 from labs.engine.backends.namespaces.ids import map_ids
 from labs.engine.backends.namespaces.keeper import keep
 from labs.engine.backends.namespaces.missing import explain
-from labs.engine.errors import BindlabError, CannotRun, EngineError, LabError
+from labs.engine.errors import BindlabError, CannotRun, EngineError, LabError, Unsupported
+from labs.engine.model import OpenedHost, capability_mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,15 +47,26 @@ class NamespacesBackend(AgentBackend):
         map_ids(self._keeper_pid)
         self._keeper.send({})
 
-    def open_host(self, plan: HostPlan) -> None:
-        """See `Backend.open_host`."""
+    def open_host(self, plan: HostPlan) -> OpenedHost:
+        """See `Backend.open_host`; Unsupported for a publication."""
+        if plan.publication:
+            raise Unsupported(
+                "The namespaces backend publishes no ports: nothing of it can be reached from "
+                "outside.",
+                "--backend docker can.",
+            )
         stream, theirs = self._pair(f"the host {plan.name}")
         host = self._hosts[plan.name] = make_peer(f"The host {plan.name}", stream, self._deadline)
         # The kernel translates the sender's pid to what it is out here.
         stream.connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        request: Message = {
+            "do": "make a host",
+            "host": plan.name,
+            "unprivileged_port_start": plan.unprivileged_port_start,
+        }
         with theirs:
             try:
-                self._init.ask({"do": "make a host", "host": plan.name}, [theirs.fileno()])
+                self._init.ask(request, [theirs.fileno()])
             except HasDied:
                 self._keeper.receive()  # says why, if it was the keeper that could not go on
                 raise
@@ -71,11 +83,18 @@ class NamespacesBackend(AgentBackend):
                 "ipv6": [plan.ipv6, plan.ipv6_prefix],
             }
         )
+        return OpenedHost()
 
     def start_process(self, plan: ProcessPlan) -> StartedProcess:
         """See `Backend.start_process`."""
         self._settle()
-        request: Message = {"do": "start", "name": plan.name, "uid": plan.uid}
+        request: Message = {
+            "do": "start",
+            "name": plan.name,
+            "uid": plan.uid,
+            "capabilities": capability_mask(plan.capabilities),
+            "outer_uid": plan.outer_uid,
+        }
         return self._add_process(plan.name, plan.host, self._host(plan.host), request)
 
     def fork_process(self, parent: str, child: str) -> StartedProcess:

@@ -15,6 +15,9 @@ import socket
 import struct
 
 from labs.engine.agent import (
+    CAPABILITY_VERSION,
+    PR_CAP_AMBIENT,
+    PR_CAP_AMBIENT_CLEAR_ALL,
     PR_SET_PDEATHSIG,
     Stream,
     answer_to,
@@ -22,8 +25,10 @@ from labs.engine.agent import (
     libc,
     move_channel,
     prctl,
+    stay_readable,
+    take_ids,
     take_steps,
-    take_user,
+    unshare,
 )
 from labs.engine.warm_parent import WarmParent, reap_children
 
@@ -36,7 +41,6 @@ if TYPE_CHECKING:
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
-CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 HOST_NAMESPACES = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET
@@ -48,18 +52,11 @@ MS_PRIVATE = 0x40000
 AT_FDCWD = -100
 AT_RECURSIVE = 0x8000
 MOUNT_ATTR_RDONLY = 0x1
-PR_CAP_AMBIENT = 47
-PR_CAP_AMBIENT_RAISE = 2
-PR_CAP_AMBIENT_CLEAR_ALL = 4
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
 IN6_ADDR_GEN_MODE_NONE = 1
+UNPRIVILEGED_PORT_START = "net/ipv4/ip_unprivileged_port_start"  # of IPv6 too (since 4.11)
 SYS_MOUNT_SETATTR = 442  # the same number on every architecture (since 5.12)
-
-
-def unshare(flags: int) -> None:
-    """unshare(2)."""
-    checked(libc.unshare(flags))
 
 
 def setns(descriptor: int, kind: int) -> None:
@@ -137,7 +134,7 @@ class Init:
             try:
                 os.close(self.own_pid_namespace)
                 self.stream.connection.close()
-                become_host(str(request["host"]), Stream(move_channel(channel)))
+                become_host(request, Stream(move_channel(channel)))
             finally:
                 os._exit(1)
         # A second unshare() is refused with EINVAL until then (copy_pid_ns()).
@@ -146,8 +143,9 @@ class Init:
         return {}
 
 
-def become_host(name: str, stream: Stream) -> NoReturn:
+def become_host(request: Message, stream: Stream) -> NoReturn:
     """Be process 1 of a new host: its namespaces, its /proc, its root user; never returns."""
+    name, first_port = str(request["host"]), str(request["unprivileged_port_start"])
     take_steps(
         stream,
         ("make a host's namespaces", lambda: unshare(HOST_NAMESPACES)),
@@ -155,7 +153,8 @@ def become_host(name: str, stream: Stream) -> NoReturn:
         ("name a host", lambda: socket.sethostname(name)),
         ("bring up a host's loopback", bring_up_loopback),
         ("set up IPv6 on a host", forgo_link_local_addresses),
-        ("become a host's root", lambda: take_user(0)),
+        ("say which ports are for all", lambda: write_sysctl(UNPRIVILEGED_PORT_START, first_port)),
+        ("become a host's root", become_root),
     )
     WarmParent(stream).serve()
 
@@ -172,8 +171,19 @@ def forgo_link_local_addresses() -> None:
     The multicasts of such addresses, flooded to hundreds of hosts, overflow the machine's packet
     queue (net.core.netdev_max_backlog); connections then fail for want of an ARP answer.
     """
-    with open("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "w") as sysctl:
-        sysctl.write(f"{IN6_ADDR_GEN_MODE_NONE}\n")
+    write_sysctl("net/ipv6/conf/default/addr_gen_mode", str(IN6_ADDR_GEN_MODE_NONE))
+
+
+def write_sysctl(path: str, value: str) -> None:
+    """Set a sysctl of this process's namespaces, by its path below /proc/sys; raises OSError."""
+    with open(f"/proc/sys/{path}", "w") as sysctl:
+        sysctl.write(f"{value}\n")
+
+
+def become_root() -> None:
+    """Be root in the run's user namespace, with all capabilities there."""
+    take_ids(0)
+    stay_readable()
 
 
 def give_up_inheritance() -> None:
@@ -184,7 +194,7 @@ def give_up_inheritance() -> None:
 
 def set_inheritable_capabilities(mask: int) -> None:
     """capset(2): the inheritable set alone is changed."""
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)  # 0: this process
     sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: low words, then high
     checked(libc.capget(header, sets))
     sets[2], sets[5] = mask & 0xFFFFFFFF, mask >> 32

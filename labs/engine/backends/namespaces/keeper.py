@@ -14,7 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from labs.engine.agent import PR_SET_PDEATHSIG, Stream, answer_to, prctl
+from labs.engine.agent import (
+    CLONE_NEWUSER,
+    PR_CAP_AMBIENT,
+    PR_CAP_AMBIENT_RAISE,
+    PR_SET_PDEATHSIG,
+    Stream,
+    answer_to,
+    prctl,
+    unshare,
+)
 from labs.engine.backends.namespaces import init
 
 if TYPE_CHECKING:
@@ -37,17 +46,17 @@ def keep(channel: socket.socket, init_channel: socket.socket, controller: int) -
     try:
         part_from(controller, channel.fileno(), init_channel.fileno())
         doing = "make a user namespace"
-        init.unshare(init.CLONE_NEWUSER)
+        unshare(CLONE_NEWUSER)
         stream.send({})
         if stream.receive() is None:
             os._exit(0)
         doing = "make a pid namespace"
-        init.unshare(init.CLONE_NEWPID)
+        unshare(init.CLONE_NEWPID)
         doing = "start process 1"
         init_pid = start_init(init_channel)
         # Only now, so that process 1 starts while the kernel sets up the network.
         doing = "make a network namespace"
-        init.unshare(init.CLONE_NEWNET)
+        unshare(init.CLONE_NEWNET)
         doing = "make a bridge"
         serve(stream)
         os.waitpid(init_pid, 0)
@@ -99,7 +108,7 @@ def pass_on_capabilities() -> None:
     everything = (1 << int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1) - 1
     init.set_inheritable_capabilities(everything)
     for capability in range(everything.bit_length()):
-        prctl(init.PR_CAP_AMBIENT, init.PR_CAP_AMBIENT_RAISE, capability)
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
 
 
 def serve(stream: Stream) -> None:
