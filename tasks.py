@@ -25,10 +25,18 @@ from labs.engine.errors import ExitStatus
 from labs.engine.script import Lab
 
 LAB_HELP = {
+    "backend": "what makes hosts and processes: namespaces (the default) or docker",
     "json": "write the record to FILE; - is standard output, NAME.jsonl one line an event",
     "seed": "vary ports, uids and addresses by this number; the same number, the same run",
     "dry": "print the plan and start nothing",
     "pause": "stop before each step, to look around from a second terminal",
+}
+
+
+IMAGE_HELP = {
+    "bootstrap": "first make the Debian image from packages, where no registry can be reached",
+    "mirror": "with --bootstrap: get Debian's packages from this address",
+    "only": "build this image alone: base or workbench",
 }
 
 
@@ -37,6 +45,7 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
 
     def run(
         context: Context,
+        backend: str = "namespaces",
         json: str | None = None,
         seed: str | None = None,
         dry: bool = False,
@@ -44,7 +53,8 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
     ) -> ExitStatus:
         from labs.engine.runner import Options, run_labs
 
-        return run_labs(labs, Options(read_seed(seed), dry or is_dry(context), pause, json))
+        plan = dry or is_dry(context)
+        return run_labs(labs, Options(backend, read_seed(seed), plan, pause, json))
 
     run.__doc__ = shows
     return command(run, name, LAB_HELP)
@@ -58,7 +68,7 @@ def doctor(context: Context) -> ExitStatus:
 
 
 def test(context: Context, tier: str = "") -> ExitStatus:
-    """Run the tests, all tiers or one (unit, namespaces)."""
+    """Run the tests, all tiers or one (unit, namespaces, docker)."""
     from labs.engine.chores import run_tests
 
     return run_tests(tier)
@@ -78,6 +88,22 @@ def bench(context: Context) -> ExitStatus:
     return run_benchmarks()
 
 
+def build(
+    context: Context, only: str = "", bootstrap: bool = False, mirror: str = ""
+) -> ExitStatus:
+    """Build the images of the docker backend and of compose.yaml."""
+    from labs.engine.building import BuildOptions, build_images
+
+    return build_images(BuildOptions(only, bootstrap, mirror))
+
+
+def clean(context: Context) -> ExitStatus:
+    """Remove what runs that are over have left on the Docker engine."""
+    from labs.engine.chores import clean_engine
+
+    return clean_engine()
+
+
 def make_namespace() -> Collection:
     """All commands, labs under `lab`."""
     labs = find_labs()
@@ -86,9 +112,13 @@ def make_namespace() -> Collection:
         of_labs.add_task(lab_command(lab.name, lab.title, [lab]))
     every = lab_command("all", "Run every lab, in the order of the course", labs)
     of_labs.add_task(every, default=True)
-    tier = {"tier": "run the tests of this tier alone: unit or namespaces"}
+    of_images = Collection("image")
+    of_images.add_task(command(build, "build", IMAGE_HELP))
+    tier = {"tier": "run the tests of this tier alone: unit, namespaces or docker"}
     return Collection(
         of_labs,
+        of_images,
+        command(clean, "clean"),
         command(doctor, "doctor"),
         command(test, "test", tier),
         command(lint, "lint"),

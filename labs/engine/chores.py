@@ -1,4 +1,4 @@
-"""What developers run: tests and linters, each as it would be by hand, from the project's root."""
+"""What developers run, each as it would be by hand, from the project's root; and cleaning up."""
 
 import subprocess
 import sys
@@ -21,6 +21,25 @@ def run_tests(tier: str) -> ExitStatus:
 def run_linters() -> ExitStatus:
     """Run ruff and mypy, both to their end."""
     return run_all([["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]])
+
+
+def clean_engine() -> ExitStatus:
+    """Remove what runs that are over have left on a Docker engine, and say what."""
+    from labs.engine.backends.docker.cleaning import clean
+    from labs.engine.backends.docker.client import connected
+
+    with connected() as client:
+        cleaned = clean(client)
+    for item in cleaned.removed:
+        sys.stdout.write(f"removed {item.kind} {item.name}\n")
+    runs = {item.run for item in cleaned.left}
+    if runs:
+        sys.stdout.write(
+            f"left alone: {len(runs)} that {'is' if len(runs) == 1 else 'are'} still going on\n"
+        )
+    if not cleaned.removed:
+        sys.stdout.write("Nothing to clean: no run that is over has left anything.\n")
+    return ExitStatus.PASSED
 
 
 def run_all(commands: Sequence[Sequence[str]]) -> ExitStatus:

@@ -26,6 +26,8 @@ from labs.engine.version import VERSION
 
 View = Callable[[Event], None]
 
+BACKENDS = ("namespaces", "docker")
+
 # What a run of several labs answers is the first of these that any of them answered.
 PRECEDENCE = (
     ExitStatus.FAILED,
@@ -37,8 +39,9 @@ PRECEDENCE = (
 
 @dataclass(frozen=True)
 class Options:
-    """How to run; `json` is a file's name."""
+    """How to run; `backend` is one of BACKENDS, `json` a file's name."""
 
+    backend: str = "namespaces"
     seed: int | None = None
     dry: bool = False
     pause: bool = False
@@ -47,6 +50,10 @@ class Options:
 
 def run_labs(labs: Sequence[Lab], options: Options) -> ExitStatus:
     """Run labs one after the other and show them; raises UsageError, or CannotRun for the first."""
+    if options.backend not in BACKENDS:
+        raise UsageError(
+            f"There is no backend {options.backend}; there are {' and '.join(BACKENDS)}."
+        )
     if options.pause and options.dry:
         raise UsageError("--dry starts nothing: there is nothing to pause.")
     pause = [make_pause()] if options.pause else []
@@ -58,7 +65,7 @@ def run_labs(labs: Sequence[Lab], options: Options) -> ExitStatus:
 
             views.append(stack.enter_context(open_json_view(options.json)))
         for lab in labs:
-            with open_backend(options) as backend:
+            with open_backend(lab, options) as backend:
                 # The backend's processes start while this one is busy with its imports.
                 if not statuses:
                     views += [make_terminal_view(options), *pause]
@@ -136,17 +143,23 @@ def show(view: View, event: Event) -> None:
 
 
 @contextlib.contextmanager
-def open_backend(options: Options) -> Iterator[Backend]:
+def open_backend(lab: Lab, options: Options) -> Iterator[Backend]:
     """The backend that the options ask for; a plan needs no kernel."""
     if options.dry:
         from labs.engine.backends.fake import FakeBackend
 
         yield FakeBackend()
-        return
-    from labs.engine.backends.namespaces.backend import open_namespaces
+    elif options.backend == "docker":
+        from labs.engine.backends.docker.backend import open_docker
+        from labs.engine.rehearsal import rehearse
 
-    with open_namespaces() as backend:
-        yield backend
+        with open_docker(rehearse(lab, options.seed)) as docker:
+            yield docker
+    else:
+        from labs.engine.backends.namespaces.backend import open_namespaces
+
+        with open_namespaces() as namespaces:
+            yield namespaces
 
 
 def make_pause() -> View:

@@ -7,25 +7,46 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+from dataclasses import dataclass
+from errno import EADDRINUSE
 from typing import TYPE_CHECKING
 
 import docker
 from docker.api import APIClient
 from docker.context import ContextAPI
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.types import HostConfig, IPAMConfig, IPAMPool, LogConfig
 from requests.exceptions import RequestException
 
+from labs.engine.backend import PublicationRefused
 from labs.engine.errors import BindlabError, CannotRun, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from ipaddress import IPv4Network, IPv6Network
 
+    from labs.engine.model import Publication
 
 MINIMUM_API = (1, 41)  # Docker 20.10
 TIMEOUT = 60  # seconds: for one answer of the engine; a container of a busy one may take some
+NO_LOGS = LogConfig(type="none")
+# Who refuses to publish a port: the engine's own book of ports, or the kernel its proxy's bind().
+REFUSERS = {"allocate": "port is already allocated", "bind": "address already in use"}
 START_ENGINE = "sudo systemctl start docker"
+FREE_SPACE = "docker system df  shows what fills the disk of the engine."
 
-__all__ = ["APIClient", "NotFound", "connect", "engine_errors", "engine_is_there"]
+__all__ = ["APIClient", "HostConfig"]  # for annotations elsewhere
+
+
+@contextlib.contextmanager
+def connected(timeout: float = TIMEOUT) -> Iterator[APIClient]:
+    """A client as `connect` gives it, closed with the block."""
+    client = connect(timeout)
+    try:
+        yield client
+    finally:
+        client.close()
 
 
 def connect(timeout: float = TIMEOUT) -> APIClient:
@@ -48,6 +69,11 @@ def connect(timeout: float = TIMEOUT) -> APIClient:
     return client.api
 
 
+def is_local(client: APIClient) -> bool:
+    """Whether the engine is on this machine, as far as its address says."""
+    return client.base_url.startswith(("http+docker://localhost", "http+docker://localnpipe"))
+
+
 def engine_is_there(client: APIClient) -> bool:
     """Whether the engine still answers."""
     try:
@@ -55,6 +81,69 @@ def engine_is_there(client: APIClient) -> bool:
     except (DockerException, RequestException, OSError):
         return False
     return True
+
+
+class AttachedStream:
+    """The standard input and output of a container, as a socket."""
+
+    def __init__(self, client: APIClient, container: str) -> None:
+        """Attach to a container that has not been started yet."""
+        wanted = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        # The SDK gives the reading side of a response; what it stands on can be written to as well.
+        self._response = client.attach_socket(container, params=wanted)
+        self.socket: socket.socket = getattr(self._response, "_sock", self._response)
+
+    def close(self) -> None:
+        """Give the container an end of file."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self._response.close()
+        self.socket.close()
+
+
+def address_pools(*networks: IPv4Network | IPv6Network) -> IPAMConfig:
+    """Pools of all addresses of these networks; the last one is the gateway's, or nobody's."""
+    return IPAMConfig(
+        pool_configs=[
+            IPAMPool(subnet=str(network), gateway=str(network.broadcast_address - 1))
+            for network in networks
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Image:
+    """What the engine says of an image; `size` is in bytes."""
+
+    identity: str
+    tags: tuple[str, ...]
+    labels: Mapping[str, str]
+    size: int
+
+
+def find_image(client: APIClient, name: str) -> Image | None:
+    """The image of this name or id, None where there is none; raises as `engine_errors` does."""
+    with engine_errors(f"look for the image {name}"):
+        try:
+            found = client.inspect_image(name)  # type: ignore[no-untyped-call]
+        except NotFound:
+            return None
+    labels = found["Config"]["Labels"] or {}
+    return Image(found["Id"], tuple(found["RepoTags"] or ()), labels, found["Size"])
+
+
+def find_untagged(client: APIClient, label: str) -> list[str]:
+    """The ids of the images of this label (NAME=VALUE) that have no name and no descendants."""
+    with engine_errors("list images"):
+        return [*client.images(quiet=True, filters={"dangling": True, "label": label})]
+
+
+def remove_untagged(client: APIClient, identity: str) -> None:
+    """Remove an image that has no name any more, unless something still stands on it."""
+    image = find_image(client, identity)
+    if image and not image.tags:
+        with engine_errors("remove an image"), allowed_to_go():
+            client.remove_image(identity)
 
 
 @contextlib.contextmanager
@@ -66,12 +155,38 @@ def engine_errors(doing: str) -> Iterator[None]:
         raise explain(doing, error) from error
 
 
+@contextlib.contextmanager
+def refused_publications(publication: Publication | None) -> Iterator[None]:
+    """Turn the engine's refusal to publish a port into PublicationRefused."""
+    try:
+        yield
+    except APIError as error:
+        text = reason(error)
+        for call, words in REFUSERS.items():
+            if publication and words in text:
+                raise PublicationRefused(EADDRINUSE, call, words) from error
+        raise
+
+
+@contextlib.contextmanager
+def allowed_to_go() -> Iterator[None]:
+    """Pass over what an engine says of something that is about to go, or that is gone."""
+    try:
+        yield
+    except NotFound:
+        pass
+    except APIError as error:
+        # 409: 'removal ... is already in progress'; 403: 'network ... has active endpoints'.
+        if error.status_code not in (403, 409):
+            raise
+
+
 def explain(doing: str, error: Exception) -> BindlabError:
     """The error for something that the engine did not do."""
     message = f"Could not {doing}: {reason(error)}"
     text = message.lower()
     if "no space left" in text:
-        return CannotRun(message, "docker system df  shows what fills the disk of the engine.")
+        return CannotRun(message, FREE_SPACE)
     if isinstance(error, ImageNotFound):
         return CannotRun(message, "invoke image.build")
     if "pool overlaps" in text:

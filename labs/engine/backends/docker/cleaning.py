@@ -1,0 +1,141 @@
+"""Removes what runs have made on an engine: exactly what carries their label."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from labs.engine.backends.docker.client import allowed_to_go, engine_errors
+from labs.engine.backends.docker.labels import RUN, client_is_gone
+from labs.engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from labs.engine.backends.docker.client import APIClient
+
+AT_ONCE = 4  # requests to an engine, which does no more than that at a time either
+INTERVAL = 0.02  # seconds between two looks at what is left
+PATIENCE = 30.0  # seconds: for an engine to remove what it was told to
+LATEST = 10.0  # seconds: after so long nothing comes of a request whose client has died
+YOUNG = 60  # seconds: until then a run of another machine may not have started its containers yet
+
+
+@dataclass(frozen=True)
+class Item:
+    """A container or network that carries our label."""
+
+    kind: str
+    identity: str
+    name: str
+    labels: Mapping[str, str]
+    is_running: bool
+    created: float  # seconds since 1970, by the engine's clock
+
+    @property
+    def run(self) -> str:
+        """The run that has made it."""
+        return self.labels[RUN]
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What was removed, and what belongs to runs that go on."""
+
+    removed: tuple[Item, ...]
+    left: tuple[Item, ...]
+
+
+def find_items(client: APIClient, run: str = "") -> list[Item]:
+    """All that carries our label, or the label of one run."""
+    filters = {"label": [f"{RUN}={run}" if run else RUN]}
+    with engine_errors("list what runs have made"):
+        containers = client.containers(all=True, filters=filters)
+        networks = client.networks(filters=filters)
+    return [
+        *(
+            Item(
+                "container",
+                entry["Id"],
+                entry["Names"][0].lstrip("/"),
+                entry["Labels"],
+                entry["State"] in ("running", "paused"),
+                float(entry["Created"]),
+            )
+            for entry in containers
+        ),
+        *(
+            Item(
+                "network",
+                entry["Id"],
+                entry["Name"],
+                entry["Labels"],
+                is_running=False,
+                created=datetime.fromisoformat(entry["Created"][:19] + "+00:00").timestamp(),
+            )
+            for entry in networks
+        ),
+    ]
+
+
+def clean(client: APIClient) -> Cleaned:
+    """Remove all that runs have made which are over; raises EngineError."""
+    removed: list[Item] = []
+    left: list[Item] = []
+    items = find_items(client)
+    for run in {item.run for item in items}:
+        of_run = [item for item in items if item.run == run]
+        if is_over(of_run):
+            sweep(client, run)
+            removed += of_run
+        else:
+            left += of_run
+    return Cleaned(tuple(removed), tuple(left))
+
+
+def is_over(items: Sequence[Item]) -> bool:
+    """Whether the run that has made these is over.
+
+    On this machine it is when its process has ended. Of another machine's process nothing is known:
+    its run goes on as long as one of its containers does, and it may be about to start the first.
+    """
+    gone = client_is_gone(items[0].labels)
+    if gone is not None:
+        return gone
+    young = time.time() - max(item.created for item in items) < YOUNG
+    return not young and not any(item.is_running for item in items)
+
+
+def sweep(client: APIClient, run: str, expected: Collection[str] = ()) -> None:
+    """Remove all of a run and return when it is gone.
+
+    `expected` are names of things that the engine was perhaps asked to make by a client that has
+    died since: they may still come. EngineError where something is left when the patience is over.
+    """
+    awaited = set(expected)
+    start = time.monotonic()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        while (items := find_items(client, run)) or awaited:
+            elapsed = time.monotonic() - start
+            if items and elapsed > PATIENCE:
+                left = ", ".join(item.name for item in items)
+                raise EngineError(f"The engine does not remove {left}.", "invoke clean")
+            awaited -= {item.name for item in items}
+            if elapsed > LATEST:
+                awaited.clear()
+            containers = [item for item in items if item.kind == "container"]
+            # A network can go when nothing is left on it.
+            list(pool.map(lambda item: remove(client, item), containers or items))
+            time.sleep(INTERVAL)
+
+
+def remove(client: APIClient, item: Item) -> None:
+    """Tell the engine to remove something at once; fine if it cannot yet, or no longer has to."""
+    with engine_errors(f"remove {item.name}"), allowed_to_go():
+        if item.kind == "container":
+            client.remove_container(item.identity, v=True, force=True)
+        else:
+            client.remove_network(item.identity)

@@ -1,0 +1,86 @@
+"""The images of the docker backend: their names, what goes into them, and whether they fit."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labs.engine.backends.docker.client import find_image
+from labs.engine.errors import CannotRun
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from labs.engine.backends.docker.client import APIClient
+
+ROOT = Path(__file__).parents[4]
+
+DEBIAN = "debian:bookworm-slim"  # what the others are made from
+BASE = "bindlab/base"
+WORKBENCH = "bindlab/workbench"
+
+IMAGE_LABEL = "bindlab.image"
+AGENT_LABEL = "bindlab.agent"
+
+# What runs in a container of a lab, under the same names as here.
+AGENT_FILES = (
+    "labs/__init__.py",
+    "labs/engine/__init__.py",
+    "labs/engine/agent.py",
+    "labs/engine/warm_parent.py",
+    "labs/engine/backends/__init__.py",
+    "labs/engine/backends/docker/__init__.py",
+    "labs/engine/backends/docker/relay.py",
+)
+WORKBENCH_FILES = ("LICENSE", "README.md", "pyproject.toml", "tasks.py", "docs", "labs")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an image is made: by images/FOLDER/Dockerfile in `root`, from the files it copies."""
+
+    folder: str
+    tag: str
+    sources: tuple[str, ...] = ()
+    takes_wheels: bool = False
+    root: Path = ROOT
+
+    @property
+    def dockerfile(self) -> str:
+        """Its Dockerfile's path in the project."""
+        return f"images/{self.folder}/Dockerfile"
+
+
+RECIPES = (
+    Recipe("base", BASE, AGENT_FILES),
+    Recipe("workbench", WORKBENCH, WORKBENCH_FILES, takes_wheels=True),
+)
+
+
+def find_base(client: APIClient) -> str:
+    """The id of the image that hosts and processes are made of; CannotRun where none fits."""
+    return find_fitting(client, BASE)
+
+
+def find_fitting(client: APIClient, tag: str) -> str:
+    """The id of an image that has this version's agent; CannotRun where there is none."""
+    image = find_image(client, tag)
+    if image is None:
+        raise CannotRun(f"There is no image {tag} on this Docker engine.", "invoke image.build")
+    if image.labels.get(AGENT_LABEL) != agent_digest():
+        raise CannotRun(
+            f"The image {tag} was built from another version of bindlab.", "invoke image.build"
+        )
+    return image.identity
+
+
+def agent_digest(root: Path = ROOT, files: Iterable[str] = AGENT_FILES) -> str:
+    """What tells one version of the agent from another: SHA-256 over its files."""
+    digest = hashlib.sha256()
+    for file in files:
+        content = (root / file).read_bytes()
+        digest.update(f"{file}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()

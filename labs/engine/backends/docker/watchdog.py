@@ -1,0 +1,113 @@
+"""The watchdog of a run: removes what is left of it on the engine, however its client ends.
+
+Containers end with their streams, and the engine removes those. Containers that were never started,
+and networks, it keeps. So a process of its own waits for the end of a pipe, the other end of which
+only the client has, and then removes all that carries the run's label. That is also how a client
+that comes to its end in peace cleans up: there is one way.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from labs.engine.backends.docker.cleaning import sweep
+from labs.engine.backends.docker.client import connected
+from labs.engine.errors import BindlabError, EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import NoReturn
+
+PATIENCE = 60.0  # seconds: after so long nothing more is tried
+PAUSE = 1.0  # seconds between two attempts to reach an engine that has stopped
+
+
+class Watchdog:
+    """The client's end of the pipe. It tells the watchdog what the engine is about to make."""
+
+    def __init__(self, pid: int, pipe: int) -> None:
+        self._pid = pid
+        self._pipe = pipe
+
+    @contextmanager
+    def expecting(self, name: str) -> Iterator[None]:
+        """Say that the engine is making a thing of this name, as long as the block lasts."""
+        os.write(self._pipe, f"+{name}\n".encode())
+        try:
+            yield
+        finally:
+            os.write(self._pipe, f"-{name}\n".encode())
+
+    def let_go(self) -> None:
+        """Let it remove what is left of the run."""
+        os.close(self._pipe)
+
+    def wait(self) -> None:
+        """Wait until all is gone; EngineError where something is left."""
+        _, status = os.waitpid(self._pid, 0)
+        if status:
+            raise EngineError("Something of this run is left on the Docker engine.", "invoke clean")
+
+
+def start_watchdog(run: str) -> Watchdog:
+    """Fork the watchdog of a run; before there are threads."""
+    theirs, ours = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        watch(run, theirs)
+    os.close(theirs)
+    return Watchdog(pid, ours)
+
+
+def watch(run: str, pipe: int) -> NoReturn:
+    """Wait for the end of the pipe, then remove what is left of the run; never returns."""
+    status = 1
+    try:
+        # A signal to the client's whole group, or its terminal's end, is not for this process.
+        os.setsid()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        leave_files(pipe)
+        expected = read_to_end(pipe)
+        remove_all(run, expected)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def leave_files(pipe: int) -> None:
+    """Close all that the client has open: this process may outlive it."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    os.closerange(3, pipe)
+    os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def read_to_end(pipe: int) -> set[str]:
+    """The names of what the engine was making when the client ended."""
+    with os.fdopen(pipe) as lines:
+        expected: set[str] = set()
+        for line in lines:
+            name = line[1:].rstrip("\n")
+            (expected.add if line.startswith("+") else expected.discard)(name)
+    return expected
+
+
+def remove_all(run: str, expected: set[str]) -> None:
+    """Remove what is left of the run; an engine that has stopped is given time to come back."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with connected() as client:
+                sweep(client, run, expected)
+        except BindlabError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(PAUSE)
+        else:
+            return
