@@ -2,11 +2,12 @@
 
 import functools
 import os
+import subprocess
 
 import pytest
 
 from labs.engine.backends.namespaces.backend import open_namespaces
-from labs.engine.errors import CannotRun
+from labs.engine.errors import BindlabError, CannotRun
 from labs.engine.layout import Layout
 from labs.engine.model import ProcessPlan
 
@@ -26,6 +27,43 @@ def find_obstacle() -> str:
     return ""
 
 
+@functools.cache
+def find_engine_obstacle() -> str:
+    """Why the docker backend cannot run here: no engine, or no image of this version."""
+    from labs.engine.backends.docker.client import connected
+    from labs.engine.backends.docker.images import find_base
+
+    try:
+        with connected() as client:
+            find_base(client)
+    except BindlabError as error:
+        return f"{error.message} {error.hint}"
+    return ""
+
+
+@functools.cache
+def find_compose_obstacle() -> str:
+    """Why compose.yaml cannot be tried here: no Compose, or no workbench."""
+    for command in (["compose", "version"], ["image", "inspect", "bindlab/workbench"]):
+        try:
+            done = subprocess.run(["docker", *command], capture_output=True, text=True, check=False)
+        except OSError as error:
+            return f"The docker command is missing: {error.strerror}."
+        if done.returncode:
+            return f"docker {' '.join(command)}: {done.stderr.strip()}"
+    return ""
+
+
+OBSTACLES = {
+    "namespaces": find_obstacle,
+    "docker": find_engine_obstacle,
+    "compose": find_compose_obstacle,
+}
+# What CI has to be able to run. An engine does the same for every client that it lets in, so the
+# run as root is enough there, and the ordinary user need not be let in.
+PROMISED = frozenset(OBSTACLES) if IS_ROOT else frozenset({"namespaces"})
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the tests of the other shape: they are run by a run as the other user."""
     left_out = [item for item in items if item.get_closest_marker(OTHER_SHAPE)]
@@ -35,7 +73,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test that the machine cannot run; in CI, which has to be able to, it fails."""
-    if item.get_closest_marker("namespaces") and (reason := find_obstacle()):
-        if os.environ.get("CI"):
-            pytest.fail(f"CI has to run this: {reason}", pytrace=False)
-        pytest.skip(reason)
+    for marker, find in OBSTACLES.items():
+        if item.get_closest_marker(marker) and (reason := find()):
+            if os.environ.get("CI") and marker in PROMISED:
+                pytest.fail(f"CI has to run this: {reason}", pytrace=False)
+            pytest.skip(reason)

@@ -1107,9 +1107,11 @@ class BackendContract:
         alice.bound(WILDCARD[family])
         assert alice.refused("connect", descriptor, (LOOPBACK[family], PORT)) == "ECONNREFUSED"
 
-    def test_no_route(self, server: Host) -> None:
+    def test_nothing_outside_is_reached(self, server: Host) -> None:
         alice = server.start("alice")
-        assert alice.refused("connect", alice.socket(), ("192.0.2.1", PORT)) == "ENETUNREACH"
+        refused = alice.refused("connect", alice.socket(), ("192.0.2.1", PORT))
+        # No route, or one to a gateway that does not exist.
+        assert refused in ("ENETUNREACH", "EHOSTUNREACH")
 
     @FAMILIES
     def test_a_connection(self, server: Host, family: int) -> None:

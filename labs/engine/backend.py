@@ -18,11 +18,13 @@ class PublicationRefused(Exception):
     """A host was not opened, for its port could not be published.
 
     `call` is who refused: `allocate` for the container engine's own book of ports, `bind` for the
-    kernel, which the engine's proxy asked. `reason` is the engine's text, in a few words.
+    kernel, which the engine's proxy asked. `reason` is the engine's text, in a few words,
+    `machine_port` the port that it could not have.
     """
 
-    def __init__(self, errno: int, call: str, reason: str) -> None:
-        super().__init__(errno, call, reason)
+    def __init__(self, errno: int, call: str, reason: str, machine_port: int) -> None:
+        super().__init__(errno, call, reason, machine_port)
+        self.machine_port = machine_port
         self.errno = errno
         self.call = call
         self.reason = reason

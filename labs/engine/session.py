@@ -177,7 +177,8 @@ class Session:
             opened = self._backend.open_host(plan)
         except PublicationRefused as error:
             errno = name_errno(error.errno)
-            call = show_publication(publication, plan.ipv4)
+            asked = replace(publication, machine_port=error.machine_port)
+            call = show_publication(asked, plan.ipv4)
             self._emit_made(ENGINE, 0, call, f"-1 {errno} ({error.reason})", errno)
             self.refusal = CallError(error.call, [CallResult(None, error.errno, NOBODY)])
             raise self.refusal from error

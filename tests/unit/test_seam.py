@@ -51,9 +51,9 @@ class PublishingBackend(FakeBackend):
         port = plan.publication.machine_port or FIRST_PORT + len(self._book)
         if port in self._book:
             reason = "port is already allocated"
-            raise PublicationRefused(errno.EADDRINUSE, "allocate", reason)
+            raise PublicationRefused(errno.EADDRINUSE, "allocate", reason, port)
         if plan.publication.held:
-            raise PublicationRefused(errno.EADDRINUSE, "bind", "address already in use")
+            raise PublicationRefused(errno.EADDRINUSE, "bind", "address already in use", port)
         self._book.add(port)
         super().open_host(
             HostPlan(plan.name, plan.ipv4, plan.ipv4_prefix, plan.ipv6, plan.ipv6_prefix)
@@ -240,7 +240,7 @@ def test_a_publication_that_is_refused_is_an_outcome() -> None:
         ),
         (
             ENGINE,
-            "publish(127.0.0.1:0, 10.77.0.5:8080)",
+            f"publish(127.0.0.1:{FIRST_PORT + 1}, 10.77.0.5:8080)",
             "-1 EADDRINUSE (address already in use)",
             "EADDRINUSE",
         ),

@@ -164,7 +164,8 @@ def refused_publications(publication: Publication | None) -> Iterator[None]:
         text = reason(error)
         for call, words in REFUSERS.items():
             if publication and words in text:
-                raise PublicationRefused(EADDRINUSE, call, words) from error
+                port = publication.machine_port
+                raise PublicationRefused(EADDRINUSE, call, words, port) from error
         raise
 
 
