@@ -22,7 +22,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from labs.engine.chores import ROOT
-from labs.engine.errors import EngineError, ExitStatus
+from labs.engine.errors import CannotRun, EngineError, ExitStatus
 from labs.engine.layout import Layout
 from labs.engine.model import Call, ProcessPlan, Reference
 from labs.engine.reach import reach_each, start_processes
@@ -33,11 +33,13 @@ if TYPE_CHECKING:
 WHOLE_RUN_LIMIT = 3.0
 START_LIMIT = 5.0
 MININET_LIMIT = 0.25
+CONTAINERS_LIMIT = 1.5
 LEAST_CALLS = 10_000  # a second
 
 WHOLE_RUN_ROUNDS = 11
 START_ROUNDS = 200
 HOSTS_ROUNDS = 5
+CONTAINERS_ROUNDS = 5
 CALLS_ROUNDS = 25
 
 FEW_HOSTS = 50
@@ -159,6 +161,7 @@ def measure_everything() -> Iterator[Comparison | NotMeasured]:
     few: list[HostsOpened] = []
     yield compare_with_mininet(few)
     yield compare_sizes(few)
+    yield from compare_containers()
 
 
 def write_line(cells: Sequence[str]) -> None:
@@ -305,6 +308,34 @@ def make_batch() -> list[Call]:
             Call("close", (new,)),
         ]
     return batch
+
+
+# --- containers ---------------------------------------------------------------------------
+
+
+def compare_containers() -> Iterator[Comparison | NotMeasured]:
+    """The docker backend against the engine alone; both sides make the same containers."""
+    from labs.engine import bench_containers as containers
+    from labs.euid.lab import euid
+
+    of_lab = "lab.euid --backend docker : the engine alone"
+    of_many = f"{containers.MANY} containers, gone : the engine alone"
+    try:
+        needs, many = containers.needs_of(euid), containers.many_needs()
+        seconds = take_turns(
+            CONTAINERS_ROUNDS,
+            lambda: containers.time_lab(euid),
+            lambda: containers.time_engine(needs),
+        )
+        yield compare_times(of_lab, *seconds, CONTAINERS_LIMIT)
+        seconds = take_turns(
+            CONTAINERS_ROUNDS // 2,
+            lambda: containers.time_backend(many),
+            lambda: containers.time_engine(many),
+        )
+        yield compare_times(of_many, *seconds, CONTAINERS_LIMIT)
+    except CannotRun as error:
+        yield NotMeasured(of_lab, error.message)
 
 
 # --- many hosts ---------------------------------------------------------------------------

@@ -1,15 +1,24 @@
 """Says what works on this machine, by trying it, and what is still missing for the rest."""
 
+from __future__ import annotations
+
 import os
 import sys
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from labs.engine.backends.namespaces.backend import NamespacesBackend, open_namespaces
+from labs.engine.backends.namespaces.backend import open_namespaces
 from labs.engine.errors import CannotRun, EngineError, ExitStatus
 from labs.engine.layout import Layout
 from labs.engine.reach import reach_each, start_processes
 from labs.engine.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from labs.engine.backend import Backend
 
 PORT = 8080
 
@@ -29,9 +38,23 @@ def examine() -> ExitStatus:
     release = os.uname().release
     python = ".".join(map(str, sys.version_info[:3]))
     sys.stdout.write(f"bindlab {VERSION}, Python {python}, Linux {release}, {describe_user()}\n\n")
-    finding = try_namespaces()
-    sys.stdout.write(show(finding))
-    return ExitStatus.PASSED if finding.works else ExitStatus.CANNOT_RUN
+    findings = []
+    for what, opened in (
+        ("namespaces backend", open_namespaces),
+        ("docker backend", open_docker_late),
+    ):
+        findings.append(try_backend(what, opened))
+        sys.stdout.write(show(findings[-1]))
+        sys.stdout.flush()
+    works = any(finding.works for finding in findings)
+    return ExitStatus.PASSED if works else ExitStatus.CANNOT_RUN
+
+
+def open_docker_late() -> AbstractContextManager[Backend]:
+    """The docker backend, imported only now: that takes a while."""
+    from labs.engine.backends.docker.backend import open_docker
+
+    return open_docker()
 
 
 def show(finding: Finding) -> str:
@@ -46,25 +69,23 @@ def describe_user() -> str:
     return "as root" if os.geteuid() == 0 else f"as uid {os.geteuid()}"
 
 
-def try_namespaces() -> Finding:
+def try_backend(what: str, opened: Callable[[], AbstractContextManager[Backend]]) -> Finding:
     """Open two hosts, listen on one, connect from the other, and read sock_diag."""
-    what = "namespaces backend"
     start = time.monotonic()
     try:
-        with open_namespaces() as backend:
+        with opened() as backend:
             reach(backend)
-    except CannotRun as error:
+    except (CannotRun, EngineError) as error:
         return Finding(what, works=False, detail=error.message, hint=error.hint)
-    except EngineError as error:
-        return Finding(what, works=False, detail=error.message)
     milliseconds = (time.monotonic() - start) * 1000
     detail = f"Two hosts opened, joined, observed and closed in {milliseconds:.0f} ms."
     return Finding(what, works=True, detail=detail)
 
 
-def reach(backend: NamespacesBackend) -> None:
+def reach(backend: Backend) -> None:
     """Go through all that a lab needs of the backend; raises what a lab would meet."""
-    layout = Layout(None)
+    # Addresses that other runs on the same engine hardly have.
+    layout = Layout(os.getpid())
     plans = [layout.host("server"), layout.host("client")]
     for plan in plans:
         backend.open_host(plan)

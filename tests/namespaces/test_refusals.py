@@ -49,8 +49,8 @@ def check_refusal(done: Finished, status: int, *words: str, lines: int = 1) -> N
 
 
 def check_missing(done: Finished, *words: str) -> None:
-    """The message on what is missing, and the hint."""
-    check_refusal(done, 125, *words, lines=2)
+    """The message on what is missing, the hint, and what else would work."""
+    check_refusal(done, 125, *words, "--backend docker", lines=3)
 
 
 # --- the command line ---------------------------------------------------------------------

@@ -14,7 +14,7 @@ from labs.engine.agent import CHANNEL_DESCRIPTOR, Stream
 from labs.engine.backends.agents import AgentBackend, HasDied, Peer, check_fork
 from labs.engine.backends.namespaces.ids import map_ids
 from labs.engine.backends.namespaces.keeper import keep
-from labs.engine.backends.namespaces.missing import explain
+from labs.engine.backends.namespaces.missing import explain, with_alternative
 from labs.engine.errors import BindlabError, CannotRun, EngineError, LabError, Unsupported
 from labs.engine.model import OpenedHost, capability_mask
 
@@ -44,7 +44,10 @@ class NamespacesBackend(AgentBackend):
     def begin(self) -> None:
         """Give the keeper its ids, as soon as it has its user namespace; the rest it does alone."""
         self._keeper.receive()
-        map_ids(self._keeper_pid)
+        try:
+            map_ids(self._keeper_pid)
+        except CannotRun as error:
+            raise with_alternative(error) from None
         self._keeper.send({})
 
     def open_host(self, plan: HostPlan) -> OpenedHost:

@@ -119,7 +119,11 @@ def run_newidmap(pid: int, outer: OuterRange) -> None:
                 "sudo apt-get install uidmap  (package shadow-utils on Fedora)",
             )
         arguments = [path, str(pid), "0", str(start), str(COUNT)]
-        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+        except OSError as error:
+            # Its file capabilities, say, are not in this process's bounding set.
+            raise CannotRun(f"{program} cannot be run: {error.strerror}.") from error
         if done.returncode:
             raise CannotRun(
                 f"{program} refused: {done.stderr.strip()}",

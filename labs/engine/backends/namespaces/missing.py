@@ -6,6 +6,7 @@ from pathlib import Path
 
 from labs.engine.errors import CannotRun
 
+ALTERNATIVE = "Or let a Docker engine do it: --backend docker."
 SYSCTL = Path("/proc/sys")
 
 
@@ -21,8 +22,14 @@ def explain(doing: str, number: int) -> CannotRun:
         _kernel_hint(doing, number),
     ):
         if hint:
-            return CannotRun(message, hint)
-    return CannotRun(message)
+            return with_alternative(CannotRun(message, hint))
+    return with_alternative(CannotRun(message))
+
+
+def with_alternative(error: CannotRun) -> CannotRun:
+    """The error, with what would work where namespaces do not."""
+    hints = [hint for hint in (error.hint, ALTERNATIVE) if hint]
+    return CannotRun(error.message, "\n  ".join(hints))
 
 
 def read_sysctl(name: str) -> str | None:
@@ -82,8 +89,9 @@ def _apparmor_hint(number: int) -> str:
 def _container_hint(number: int) -> str:
     if number == errno.EPERM and is_filtered():
         return (
-            "A seccomp filter forbids it, as in a container without CAP_SYS_ADMIN: start it with "
-            "--cap-add SYS_ADMIN --security-opt systempaths=unconfined "
+            "A seccomp filter forbids it, as in a container without CAP_SYS_ADMIN: "
+            "docker compose run --rm workbench  has one that allows it; or start this one with "
+            "--cap-add SYS_ADMIN --cap-add SYS_PTRACE --security-opt systempaths=unconfined "
             "--security-opt apparmor=unconfined."
         )
     return ""

@@ -1,0 +1,109 @@
+"""Measures the docker backend against its engine alone, which makes the same containers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from labs.engine.backends.docker.backend import DEADLINE, open_docker
+from labs.engine.backends.docker.cleaning import AT_ONCE, find_items, remove
+from labs.engine.backends.docker.client import connected
+from labs.engine.backends.docker.images import find_base
+from labs.engine.backends.docker.labels import new_run
+from labs.engine.backends.docker.making import Maker
+from labs.engine.backends.docker.watchdog import start_watchdog
+from labs.engine.chores import ROOT
+from labs.engine.errors import EngineError
+from labs.engine.layout import Layout
+from labs.engine.model import Needs, ProcessPlan
+from labs.engine.rehearsal import rehearse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from labs.engine.backends.docker.client import APIClient
+    from labs.engine.script import Lab
+
+MANY = 50
+
+
+def time_lab(lab: Lab) -> float:
+    """How long the whole command takes that runs this lab in containers, in seconds."""
+    start = perf_counter()
+    command = [sys.executable, "-m", "invoke", f"lab.{lab.name}", "--backend", "docker"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    seconds = perf_counter() - start
+    if done.returncode:
+        last = (done.stdout + done.stderr).strip().splitlines()[-1:]
+        raise EngineError(f"lab.{lab.name} --backend docker failed: {''.join(last)}")
+    return seconds
+
+
+def needs_of(lab: Lab) -> Needs:
+    """The hosts and processes of a lab."""
+    return rehearse(lab, seed=None)
+
+
+def many_needs() -> Needs:
+    """A host with so many processes that there are MANY containers."""
+    layout = Layout(None)
+    host, alice = layout.host("server"), layout.uid("alice")
+    names = [f"process-{number}" for number in range(1, MANY)]
+    return Needs((host,), tuple(ProcessPlan(name, host.name, alice) for name in names))
+
+
+def time_engine(needs: Needs) -> float:
+    """How long the engine alone takes to create, start and remove the same containers."""
+    with open_maker() as (client, maker, run):
+        start = perf_counter()
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            network = maker.make_network(needs.hosts[0])
+            hosts = dict(
+                pool.map(lambda plan: (plan.name, maker.make_host(plan, network, "")), needs.hosts)
+            )
+            processes = [
+                *pool.map(lambda plan: maker.make_process(plan, hosts[plan.host]), needs.processes)
+            ]
+            made = find_items(client, run)
+            networks = [item for item in made if item.kind == "network"]
+            containers = [item for item in made if item.kind == "container"]
+            list(pool.map(lambda item: remove(client, item), containers))
+            list(pool.map(lambda item: remove(client, item), networks))
+        seconds = perf_counter() - start
+        for container in (*processes, *hosts.values()):
+            container.close()
+    return seconds
+
+
+def time_backend(needs: Needs) -> float:
+    """How long the backend takes to start the same processes and end, in seconds; EngineError."""
+    with connected() as client:
+        before = {item.run for item in find_items(client)}
+        start = perf_counter()
+        with open_docker(needs) as backend:
+            for host in needs.hosts:
+                backend.open_host(host)
+            for process in needs.processes:
+                backend.start_process(process)
+        seconds = perf_counter() - start
+        left = [item.name for item in find_items(client) if item.run not in before]
+    if left:
+        raise EngineError(f"Left on the engine: {', '.join(left)}.")
+    return seconds
+
+
+@contextmanager
+def open_maker() -> Iterator[tuple[APIClient, Maker, str]]:
+    """What makes a run's containers, without the backend; what is left of them goes in the end."""
+    with connected() as client:
+        labels = new_run()
+        watchdog = start_watchdog(labels.run)
+        try:
+            yield client, Maker(client, labels, find_base(client), watchdog, DEADLINE), labels.run
+        finally:
+            watchdog.let_go()
+            watchdog.wait()
