@@ -36,9 +36,12 @@ class Backend(Protocol):
     Hosts and processes go by names that are unique within a run. Every method may raise EngineError
     (a process died or did not answer in time), CannotRun (the machine lacks something) or
     Unsupported (this backend cannot do that, another can).
+
+    `kernel` is the release of the kernel that all of it happens on, as uname(1) -r says it.
     """
 
     name: str
+    kernel: str
 
     def open_host(self, plan: HostPlan) -> OpenedHost:
         """Make a host, with its addresses up and joined to all others when a process starts.

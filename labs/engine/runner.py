@@ -1,7 +1,6 @@
 """Runs labs: backend, script, views, and the exit status that comes of it."""
 
 import contextlib
-import os
 import sys
 import time
 import traceback
@@ -89,7 +88,7 @@ def run_lab(lab: Lab, backend: Backend, layout: Layout, views: Sequence[View]) -
             lab.title,
             VERSION,
             backend.name,
-            os.uname().release,
+            backend.kernel,
             layout.seed,
             started,
         )

@@ -10,6 +10,7 @@ the owner of a file and over low ports.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -329,6 +330,7 @@ class FakeBackend:
     name = "fake"
 
     def __init__(self) -> None:
+        self.kernel = os.uname().release  # a plan's, which is for this machine
         self._hosts: dict[str, FakeHost] = {}
         self._processes: dict[str, FakeProcess] = {}
         self._inodes = count(1)

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 
 from labs.engine.backends.agents import AgentBackend, Peer, check_fork
 from labs.engine.backends.docker.cleaning import AT_ONCE
-from labs.engine.backends.docker.client import START_ENGINE, connected, engine_is_there, is_local
+from labs.engine.backends.docker.client import (
+    START_ENGINE,
+    connected,
+    engine_is_there,
+    find_kernel,
+    is_local,
+)
 from labs.engine.backends.docker.container import (
     Container,
     ContainerChannel,
@@ -41,6 +47,7 @@ class DockerBackend(AgentBackend):
 
     def __init__(self, client: APIClient, maker: Maker, deadline: float) -> None:
         super().__init__(deadline)
+        self.kernel = find_kernel(client)
         self._client = client
         self._maker = maker
         self._pool = ThreadPoolExecutor(AT_ONCE)

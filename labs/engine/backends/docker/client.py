@@ -69,6 +69,12 @@ def connect(timeout: float = TIMEOUT) -> APIClient:
     return client.api
 
 
+def find_kernel(client: APIClient) -> str:
+    """The release of the engine's kernel, which may be another machine's."""
+    with engine_errors("ask the engine for its kernel"):
+        return str(client.version()["KernelVersion"])
+
+
 def is_local(client: APIClient) -> bool:
     """Whether the engine is on this machine, as far as its address says."""
     return client.base_url.startswith(("http+docker://localhost", "http+docker://localnpipe"))

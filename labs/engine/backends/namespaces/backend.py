@@ -35,6 +35,7 @@ class NamespacesBackend(AgentBackend):
 
     def __init__(self, keeper_pid: int, keeper: Peer, init: Peer, deadline: float) -> None:
         super().__init__(deadline)
+        self.kernel = os.uname().release
         self._keeper_pid = keeper_pid
         self._keeper = keeper
         self._init = init
