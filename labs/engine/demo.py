@@ -90,7 +90,8 @@ def serve_forever(name: str) -> NoReturn:
             tell(*explain(answer, os.geteuid(), again=known is not None))
             known = answer
         time.sleep(INTERVAL)
-    after = f" The {times} times before, it was refused." if times else ""
+    count = "once" if times == 1 else f"{times} times"
+    after = f" Before, it was refused {count}." if times else ""
     tell(f"listens on 0.0.0.0:{PORT} with SO_REUSEPORT, as uid {os.geteuid()}.{after}")
     answer_forever(answer, name)
 
