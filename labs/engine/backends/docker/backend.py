@@ -190,20 +190,24 @@ def open_docker(needs: Needs | None = None, deadline: float = DEADLINE) -> Itera
     Whatever happens, its containers and networks end with the block, or with this process. Raises
     CannotRun where there is no engine or no image, EngineError where something is left.
     """
-    with connected() as client:
-        image = find_base(client)
-        labels = new_run()
-        watchdog = start_watchdog(labels.run)
-        backend = DockerBackend(client, Maker(client, labels, image, watchdog, deadline), deadline)
-        try:
-            backend.prepare(needs or Needs())
-            yield backend
-        finally:
-            backend.close()
-            watchdog.let_go()
-            if not engine_is_there(client):
-                raise EngineError(
-                    "The Docker engine has stopped; it may have kept something of this run.",
-                    f"{START_ENGINE}, then invoke clean",
-                )
-            watchdog.wait()
+    labels = new_run()
+    watchdog = start_watchdog(labels.run)
+    is_there = True
+    try:
+        with connected() as client:
+            maker = Maker(client, labels, find_base(client), watchdog, deadline)
+            backend = DockerBackend(client, maker, deadline)
+            try:
+                backend.prepare(needs or Needs())
+                yield backend
+            finally:
+                backend.close()
+                is_there = engine_is_there(client)
+    finally:
+        watchdog.let_go()
+        if not is_there:
+            raise EngineError(
+                "The Docker engine has stopped; it may have kept something of this run.",
+                f"{START_ENGINE}, then invoke clean",
+            )
+        watchdog.wait()

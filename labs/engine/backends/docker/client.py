@@ -56,9 +56,8 @@ def connect(timeout: float = TIMEOUT) -> APIClient:
         # The SDK would go on with the default one without a word.
         raise CannotRun(f"There is no Docker context {name}.", "docker context ls")
     try:
-        # With SSH the user's own ssh and its configuration.
-        client = docker.from_env(version="auto", timeout=int(timeout), use_ssh_client=True)
-    except (DockerException, RequestException, OSError) as error:
+        client = docker.from_env(version="auto", timeout=int(timeout))
+    except Exception as error:  # that of SSH, a library of its own, has no base in common
         raise explain_connection(error) from error
     version = tuple(int(part) for part in client.api.api_version.split("."))
     if version < MINIMUM_API:
@@ -157,8 +156,15 @@ def engine_errors(doing: str) -> Iterator[None]:
     """Turn the SDK's errors into EngineError or CannotRun; `doing` completes 'Could not ...'."""
     try:
         yield
-    except (DockerException, RequestException, OSError) as error:
-        raise explain(doing, error) from error
+    except Exception as error:
+        if isinstance(error, DockerException | RequestException | OSError) or is_of_ssh(error):
+            raise explain(doing, error) from error
+        raise
+
+
+def is_of_ssh(error: Exception) -> bool:
+    """Whether an error is one of the library that the SDK uses for SSH, which may not be there."""
+    return type(error).__module__.startswith("paramiko.")
 
 
 @contextlib.contextmanager
@@ -204,6 +210,12 @@ def explain(doing: str, error: Exception) -> BindlabError:
         )
     if isinstance(error, APIError):
         return EngineError(message)
+    if is_of_ssh(error):
+        return CannotRun(
+            f"{message} Each container takes a session, and sshd allows few (MaxSessions).",
+            "Forward the socket instead: ssh -NT -L /tmp/docker.sock:/var/run/docker.sock HOST, "
+            "and DOCKER_HOST=unix:///tmp/docker.sock",
+        )
     return EngineError(f"The Docker engine has stopped or does not answer. {message}", START_ENGINE)
 
 

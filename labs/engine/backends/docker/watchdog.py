@@ -54,7 +54,7 @@ class Watchdog:
 
 
 def start_watchdog(run: str) -> Watchdog:
-    """Fork the watchdog of a run; before there are threads."""
+    """Fork the watchdog of a run: first of all, for a connection may have threads."""
     theirs, ours = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -72,8 +72,9 @@ def watch(run: str, pipe: int) -> NoReturn:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         leave_files(pipe)
-        expected = read_to_end(pipe)
-        remove_all(run, expected)
+        asked, expected = read_to_end(pipe)
+        if asked:
+            remove_all(run, expected)
         status = 0
     finally:
         os._exit(status)
@@ -88,14 +89,16 @@ def leave_files(pipe: int) -> None:
     os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX"))
 
 
-def read_to_end(pipe: int) -> set[str]:
-    """The names of what the engine was making when the client ended."""
+def read_to_end(pipe: int) -> tuple[bool, set[str]]:
+    """Whether the engine was asked for anything, and what it was making when the client ended."""
+    asked = False
+    expected: set[str] = set()
     with os.fdopen(pipe) as lines:
-        expected: set[str] = set()
         for line in lines:
             name = line[1:].rstrip("\n")
             (expected.add if line.startswith("+") else expected.discard)(name)
-    return expected
+            asked = True
+    return asked, expected
 
 
 def remove_all(run: str, expected: set[str]) -> None:
