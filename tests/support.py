@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from labs.engine.agent import checked, libc
+from labs.engine.backends.docker.labels import describe_process
 
 ROOT = Path(__file__).parents[1]
 INVOKE = (sys.executable, "-m", "invoke")
@@ -282,10 +283,14 @@ def find_processes(
 
 
 def wait_for_nothing(
-    before: Machine, token: str, folders: Sequence[Path] = (), life: Life | None = None
+    before: Machine,
+    token: str,
+    folders: Sequence[Path] = (),
+    life: Life | None = None,
+    seconds: float = DEADLINE,
 ) -> dict[str, list[str]]:
     """Wait until nothing of a run is left; what there is all the same, by kind."""
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + seconds
     while left := look(token, folders, life).beyond(before):
         if time.monotonic() > deadline:
             return left
@@ -343,6 +348,15 @@ def read_name(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return "?"
+
+
+def describe_ended_process() -> str:
+    """A process that has ended, as labels described it while it lived."""
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        described = describe_process(process.pid)
+        process.communicate(b"\n")
+    return described
 
 
 def list_files(folder: Path) -> Iterator[str]:

@@ -37,6 +37,8 @@ def clean_engine() -> ExitStatus:
         sys.stdout.write(
             f"left alone: {len(runs)} that {'is' if len(runs) == 1 else 'are'} still going on\n"
         )
+    if cleaned.failures:
+        raise cleaned.failures[0]
     if not cleaned.removed:
         sys.stdout.write("Nothing to clean: no run that is over has left anything.\n")
     return ExitStatus.PASSED

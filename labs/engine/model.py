@@ -239,7 +239,11 @@ class OpenSocket:
 
 @dataclass(frozen=True)
 class ProcessRow:
-    """One process as /proc shows it on its host; `capabilities` is CapEff, a bit mask."""
+    """One process as /proc shows it on its host; `capabilities` is CapEff, a bit mask.
+
+    Its sockets are left out where the host may not look into it: a user namespace that is neither
+    the host's nor below it.
+    """
 
     pid: int
     credentials: Credentials

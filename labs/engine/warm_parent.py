@@ -255,10 +255,9 @@ def observe_process(pid: int) -> Message:
         text = status.read()
     pidfd = os.pidfd_open(pid)
     try:
-        descriptors = [int(entry) for entry in os.listdir(f"/proc/{pid}/fd")]
         sockets: list[Json] = [
             [descriptor, *found]
-            for descriptor in descriptors
+            for descriptor in list_descriptors(pid)
             if descriptor != CHANNEL_DESCRIPTOR and (found := read_socket(pid, pidfd, descriptor))
         ]
     finally:
@@ -269,6 +268,19 @@ def observe_process(pid: int) -> Message:
         "capabilities": int(read_field(text, "CapEff"), 16),
         "sockets": sockets,
     }
+
+
+def list_descriptors(pid: int) -> list[int]:
+    """A process's descriptors; none where it may not be looked into, whatever it has.
+
+    It is in a user namespace that is neither this process's nor below it (ptrace(2)).
+    """
+    try:
+        return [int(entry) for entry in os.listdir(f"/proc/{pid}/fd")]
+    except PermissionError:
+        if has_ended(pid):
+            raise
+        return []
 
 
 def read_field(status: str, name: str) -> str:

@@ -149,7 +149,7 @@ class AgentBackend:
             "signal": signal,
             "milliseconds": limit,
         }
-        if not self._host(member.host).ask(request)["ended"]:
+        if not self._end(process, request):
             raise EngineError(f"The process {process} did not end within {limit / 1000:g} s.")
         del self._processes[process]
         member.peer.close()
@@ -157,6 +157,10 @@ class AgentBackend:
     def observe(self, host: str) -> Observation:
         """See `Backend.observe`."""
         return decode_observation(self._host(host).ask({"do": "observe"}))
+
+    def _end(self, process: str, request: Message) -> bool:
+        """Have the warm parent of its host end a process; whether it is gone."""
+        return bool(self._host(self._member(process).host).ask(request)["ended"])
 
     def _greet(self, name: str, host: str, peer: Peer) -> StartedProcess:
         """Hear from a new process who it is; from then on it is one of the run."""

@@ -7,9 +7,11 @@ import os
 import socket
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from errno import ENOSYS, EPERM
 from typing import TYPE_CHECKING
 
-from labs.engine.backends.agents import AgentBackend, Peer, check_fork
+from labs.engine.backend import PublicationRefused
+from labs.engine.backends.agents import AgentBackend, HasDied, Peer, check_fork
 from labs.engine.backends.docker.cleaning import AT_ONCE
 from labs.engine.backends.docker.client import (
     START_ENGINE,
@@ -21,23 +23,27 @@ from labs.engine.backends.docker.client import (
 from labs.engine.backends.docker.container import (
     Container,
     ContainerChannel,
-    read_relay_pid,
 )
 from labs.engine.backends.docker.images import find_base
 from labs.engine.backends.docker.labels import new_run
 from labs.engine.backends.docker.making import LOOPBACK, Maker
-from labs.engine.backends.docker.relay import FIRST
+from labs.engine.backends.docker.relay import FIRST, RELAY
 from labs.engine.backends.docker.watchdog import start_watchdog
-from labs.engine.errors import EngineError, LabError, Unsupported
+from labs.engine.errors import BindlabError, CannotRun, EngineError, LabError, Unsupported
 from labs.engine.model import Needs, Observation, OpenedHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from labs.engine.agent import Message
     from labs.engine.backends.docker.client import APIClient
     from labs.engine.model import HostPlan, ProcessPlan, StartedProcess
 
 DEADLINE = 15.0  # seconds: for an answer that should take milliseconds
+ALLOW_OBSERVING = (
+    "The engine's seccomp profile has to allow pidfd_getfd() where there is CAP_SYS_PTRACE, as "
+    "Docker's own does (dockerd --seccomp-profile); and the kernel has to have it (since 5.6)."
+)
 
 
 class DockerBackend(AgentBackend):
@@ -57,6 +63,7 @@ class DockerBackend(AgentBackend):
         self._starting: dict[ProcessPlan, Future[Container]] = {}
         self._containers: dict[str, Container] = {}  # by process
         self._relays: dict[str, set[int]] = {}  # by host: pids
+        self._apart: dict[str, Peer] = {}  # by process in another user namespace: its relay
         self._engines: dict[str, set[int]] = {}  # by host: inodes of the engine's sockets
 
     def prepare(self, needs: Needs) -> None:
@@ -71,7 +78,12 @@ class DockerBackend(AgentBackend):
         if plan.publication and plan.publication.held and not is_local(self._client):
             raise Unsupported("The Docker engine is on another machine, whose ports are not ours.")
         with held_port(plan) as resolved:
-            container = (self._opening.get(plan.name) or self._open(resolved)).result()
+            opening = self._opening.get(plan.name) or self._open(resolved)
+            try:
+                container = opening.result()
+            except (BindlabError, PublicationRefused):
+                del self._opening[plan.name]  # it may be asked for again, in another way
+                raise
         host = self._hosts[plan.name] = self._make_peer(f"The host {plan.name}", container)
         host.receive()
         # The engine answers names on its networks: its own sockets are in the namespace from the
@@ -86,7 +98,11 @@ class DockerBackend(AgentBackend):
         """See `Backend.start_process`."""
         self._host(plan.host)
         container = (self._starting.pop(plan, None) or self._submit(plan)).result()
-        self._relays[plan.host].add(read_relay_pid(container))
+        self._containers[plan.name] = container
+        self._relays[plan.host].add(container.relay_pid)
+        if plan.outer_uid is not None:
+            relay = self._make_peer(f"The relay of {plan.name}", container, RELAY)
+            self._apart[plan.name] = relay
         return self._add_process(plan.name, plan.host, container, FIRST)
 
     def fork_process(self, parent: str, child: str) -> StartedProcess:
@@ -95,15 +111,29 @@ class DockerBackend(AgentBackend):
         container = self._containers[parent]
         number = container.new_number()
         check_fork(member.peer, member.peer.ask({"calls": [["fork", []]]}, [number]))
+        if parent in self._apart:
+            self._apart[child] = self._apart[parent]
         return self._add_process(child, member.host, container, number)
 
+    def end_process(self, process: str, signal: int) -> None:
+        """See `Backend.end_process`; with the last process of a container its stream is closed."""
+        super().end_process(process, signal)
+        container = self._containers.pop(process)
+        if container not in self._containers.values():
+            container.close()
+
     def observe(self, host: str) -> Observation:
-        """See `Backend.observe`; without the relays, and without the engine's own sockets."""
+        """See `Backend.observe`; of what was asked for alone.
+
+        Without relays, what was started ahead, and the engine's own sockets.
+        """
+        self._host(host)
+        hidden = self._relays[host] | self._find_unasked(host)
         seen = super().observe(host)
-        relays, engines = self._relays[host], self._engines[host]
+        engines = self._engines[host]
         return Observation(
             tuple(row for row in seen.sockets if row.inode not in engines),
-            tuple(row for row in seen.processes if row.pid not in relays),
+            tuple(row for row in seen.processes if row.pid not in hidden),
         )
 
     def enter_command(self, host: str) -> str:
@@ -120,6 +150,29 @@ class DockerBackend(AgentBackend):
         ]
         for container in {*started, *self._containers.values()}:
             container.close()
+
+    def _find_unasked(self, host: str) -> set[int]:
+        """The pids of what was started ahead on a host, and that nobody has asked for yet.
+
+        What is about to join is waited for. Until it is confined as its host is, the host may not
+        look into it everywhere (AppArmor).
+        """
+        futures = [future for plan, future in self._starting.items() if plan.host == host]
+        containers = [
+            future.result()
+            for future in futures
+            if not future.cancelled() and future.exception() is None
+        ]
+        return {pid for one in containers for pid in (one.relay_pid, one.agent_pid)}
+
+    def _end(self, process: str, request: Message) -> bool:
+        """See `AgentBackend._end`; who is apart can be signalled by its relay alone."""
+        if process not in self._apart:
+            return super()._end(process, request)
+        try:
+            return bool(self._apart[process].ask(request)["ended"])
+        except HasDied:
+            return True  # a relay ends with the last process of its container
 
     def _open(self, plan: HostPlan) -> Future[Container]:
         """Begin to start a host; all are on the network that the first of them needs."""
@@ -163,9 +216,12 @@ class DockerBackend(AgentBackend):
             raise EngineError(f"The container {container.name} has failed: {last}")
 
 
-def explain(doing: str, number: int) -> EngineError:
+def explain(doing: str, number: int) -> BindlabError:
     """The error for something that a container could not do."""
-    return EngineError(f"A container could not {doing}: {os.strerror(number)}.")
+    message = f"A container could not {doing}: {os.strerror(number)}."
+    if doing == "observe" and number in (EPERM, ENOSYS):
+        return CannotRun(message, ALLOW_OBSERVING)
+    return EngineError(message)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from labs.engine.backends.docker.client import allowed_to_go, engine_errors
 from labs.engine.backends.docker.labels import RUN, client_is_gone
-from labs.engine.errors import EngineError
+from labs.engine.errors import BindlabError, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -43,15 +43,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What was removed, and what belongs to runs that go on."""
+    """What was removed, what belongs to runs that go on, and why other things are still there."""
 
     removed: tuple[Item, ...]
     left: tuple[Item, ...]
+    failures: tuple[BindlabError, ...]
 
 
-def find_items(client: APIClient, run: str = "") -> list[Item]:
+def find_items(client: APIClient, run: str | None = None) -> list[Item]:
     """All that carries our label, or the label of one run."""
-    filters = {"label": [f"{RUN}={run}" if run else RUN]}
+    filters = {"label": [RUN if run is None else f"{RUN}={run}"]}
     with engine_errors("list what runs have made"):
         containers = client.containers(all=True, filters=filters)
         networks = client.networks(filters=filters)
@@ -66,6 +67,9 @@ def find_items(client: APIClient, run: str = "") -> list[Item]:
                 float(entry["Created"]),
             )
             for entry in containers
+            # An engine that was killed may list, when it is started again, what it has just removed
+            # and knows nothing of; it has no name.
+            if entry["Names"]
         ),
         *(
             Item(
@@ -82,18 +86,24 @@ def find_items(client: APIClient, run: str = "") -> list[Item]:
 
 
 def clean(client: APIClient) -> Cleaned:
-    """Remove all that runs have made which are over; raises EngineError."""
+    """Remove all that runs have made which are over; what cannot go is no obstacle to the rest."""
     removed: list[Item] = []
     left: list[Item] = []
+    failures: list[BindlabError] = []
     items = find_items(client)
     for run in {item.run for item in items}:
         of_run = [item for item in items if item.run == run]
-        if is_over(of_run):
-            sweep(client, run)
-            removed += of_run
-        else:
+        if not is_over(of_run):
             left += of_run
-    return Cleaned(tuple(removed), tuple(left))
+            continue
+        try:
+            sweep(client, run)
+        except BindlabError as error:
+            failures.append(error)
+            there = {item.identity for item in find_items(client, run)}
+            of_run = [item for item in of_run if item.identity not in there]
+        removed += of_run
+    return Cleaned(tuple(removed), tuple(left), tuple(failures))
 
 
 def is_over(items: Sequence[Item]) -> bool:
@@ -121,8 +131,12 @@ def sweep(client: APIClient, run: str, expected: Collection[str] = ()) -> None:
         while (items := find_items(client, run)) or awaited:
             elapsed = time.monotonic() - start
             if items and elapsed > PATIENCE:
-                left = ", ".join(item.name for item in items)
-                raise EngineError(f"The engine does not remove {left}.", "invoke clean")
+                names = [item.name for item in items]
+                raise EngineError(
+                    f"The engine does not remove {', '.join(names)}.",
+                    f"docker inspect {' '.join(names)}  shows what is still in the way; then "
+                    "invoke clean",
+                )
             awaited -= {item.name for item in items}
             if elapsed > LATEST:
                 awaited.clear()

@@ -202,7 +202,7 @@ def explain(doing: str, error: Exception) -> BindlabError:
         return CannotRun(message, FREE_SPACE)
     if isinstance(error, ImageNotFound):
         return CannotRun(message, "invoke image.build")
-    if "pool overlaps" in text:
+    if "pool overlaps" in text or "networks have overlapping" in text:
         return CannotRun(
             message,
             "Another network of the engine has these addresses: --seed N takes others; "

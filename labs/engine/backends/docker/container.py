@@ -6,6 +6,7 @@ import json
 import struct
 import time
 from collections import deque
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from labs.engine.backends.docker.relay import FIRST, RELAY
@@ -45,11 +46,38 @@ class Container:
         text = json.dumps(message, separators=(",", ":"))
         self._stream.socket.sendall(f"{number} {text}\n".encode())
 
+    @cached_property
+    def relay_pid(self) -> int:
+        """The pid on its host of its relay, which is the first that it says; 0 if it says none."""
+        try:
+            return find_pid(self.read(RELAY))
+        except TimeoutError:  # of its agent, too, nothing will come
+            return 0
+
+    @property
+    def agent_pid(self) -> int:
+        """The pid on its host of its first agent, which is to be greeted yet; 0 if it says none."""
+        try:
+            return find_pid(self._peek(FIRST))
+        except TimeoutError:
+            return 0
+
     def read(self, number: int) -> Message | None:
         """The next message of an agent; None where its channel or the container has ended.
 
         Raises TimeoutError where none comes before the deadline.
         """
+        message = self._peek(number)
+        if message is not None:
+            self._waiting[number].popleft()
+        return message
+
+    def close(self) -> None:
+        """End the container, by the end of its stream."""
+        self._stream.close()
+
+    def _peek(self, number: int) -> Message | None:
+        """What `read` will return next."""
         waiting = self._waiting.setdefault(number, deque())
         end = time.monotonic() + self._deadline
         while not waiting:
@@ -58,16 +86,10 @@ class Container:
                 return None
             name, _, text = line.partition(b" ")
             self._waiting.setdefault(int(name), deque()).append(text)
-        text = waiting.popleft()
-        if not text:
-            waiting.append(text)  # an end stays the end
-            return None
-        message: Message = json.loads(text)
+        if not waiting[0]:
+            return None  # an end stays the end
+        message: Message = json.loads(waiting[0])
         return message
-
-    def close(self) -> None:
-        """End the container, by the end of its stream."""
-        self._stream.close()
 
     def _read_line(self, end: float) -> bytes | None:
         while b"\n" not in self._text:
@@ -117,12 +139,13 @@ class ContainerChannel:
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """See `Channel.send`; what goes along is the number of a child that is to be forked."""
-        if descriptors:
-            (child,) = descriptors
-            order: Message = {"agent": self._number, "child": child, "message": message}
-            self.container.write(RELAY, order)
-        else:
-            self.container.write(self._number, message)
+        try:
+            self._write(message, descriptors)
+        except TimeoutError:
+            raise
+        except OSError:
+            self._explain_end(self.container)
+            raise
 
     def receive(self) -> Message | None:
         """See `Channel.receive`."""
@@ -131,13 +154,21 @@ class ContainerChannel:
             self._explain_end(self.container)
         return message
 
+    def _write(self, message: Message, descriptors: Sequence[int]) -> None:
+        if descriptors:
+            (child,) = descriptors
+            order: Message = {"agent": self._number, "child": child, "message": message}
+            self.container.write(RELAY, order)
+        else:
+            self.container.write(self._number, message)
+
     def close(self) -> None:
         """Leave the stream to the container's other agents; it ends with the last process."""
 
 
-def read_relay_pid(container: Container) -> int:
-    """The pid on its host of a container's relay, which is the first that it says; 0 if it died."""
-    match container.read(RELAY):
+def find_pid(message: Message | None) -> int:
+    """The pid in what somebody says first; 0 where nobody said anything."""
+    match message:
         case {"pid": int(pid)}:
             return pid
     return 0

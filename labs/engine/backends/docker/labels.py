@@ -35,9 +35,10 @@ def new_run() -> RunLabels:
 def client_is_gone(labels: Mapping[str, str]) -> bool | None:
     """Whether the process that made this has ended; None where it is one of another machine."""
     words = labels.get(CLIENT, "").split()
-    if len(words) != 4 or words[:2] != describe_machine().split():
+    if len(words) != 4 or words[:2] != describe_machine().split() or not words[2].isdecimal():
         return None
-    return describe_process(int(words[2])) != labels[CLIENT]
+    pid = int(words[2])
+    return describe_process(pid) != labels[CLIENT] or read_stat(pid)[:1] in ([], ["Z"])
 
 
 def describe_machine() -> str:
@@ -48,10 +49,18 @@ def describe_machine() -> str:
 
 def describe_process(pid: int) -> str:
     """A process as no other will be: where it runs, its pid and when it started, in clock ticks."""
+    stat = read_stat(pid)
+    return f"{describe_machine()} {pid} {stat[19]}" if stat else ""
+
+
+def read_stat(pid: int) -> list[str]:
+    """What /proc/PID/stat says, from the state on; nothing where there is no such process.
+
+    A zombie is still there: it has ended, and nobody has asked for its status yet.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return ""
-    # The name, in parentheses, may contain anything; the 22nd field is the start.
-    started = stat.rpartition(")")[2].split()[19]
-    return f"{describe_machine()} {pid} {started}"
+        return []
+    # The name, in parentheses, may contain anything.
+    return stat.rpartition(")")[2].split()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,12 @@ from labs.engine.backends.docker.client import (
     refused_publications,
 )
 from labs.engine.backends.docker.container import Container
-from labs.engine.errors import Unsupported
+from labs.engine.errors import CannotRun, Unsupported
 from labs.engine.model import capability_mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from ipaddress import IPv4Network, IPv6Network
 
     from labs.engine.backends.docker.client import APIClient, HostConfig
     from labs.engine.backends.docker.labels import RunLabels
@@ -83,21 +84,25 @@ class Maker:
 
         The machine has no IPv4 address of its own on it.
         """
-        pools = address_pools(
+        wanted = (
             ip_interface(f"{plan.ipv4}/{plan.ipv4_prefix}").network,
             ip_interface(f"{plan.ipv6}/{plan.ipv6_prefix}").network,
         )
         name = self._name("network")
-        with engine_errors("make a network"), self._watchdog.expecting(name):
-            made = self._client.create_network(
-                name,
-                driver="bridge",
-                internal=True,
-                enable_ipv6=True,
-                ipam=pools,
-                options={"com.docker.network.bridge.inhibit_ipv4": "true"},
-                labels=self._labels.as_dict(),
-            )
+        try:
+            with engine_errors("make a network"), self._watchdog.expecting(name):
+                made = self._client.create_network(
+                    name,
+                    driver="bridge",
+                    internal=True,
+                    enable_ipv6=True,
+                    ipam=address_pools(*wanted),
+                    options={"com.docker.network.bridge.inhibit_ipv4": "true"},
+                    labels=self._labels.as_dict(),
+                )
+        except CannotRun as error:
+            others = find_networks(self._client, *wanted)
+            raise CannotRun(" ".join([error.message, *others]), error.hint) from error
         return str(made["Id"])
 
     def make_published_network(self) -> str:
@@ -231,3 +236,16 @@ class Maker:
         """A name for something of this run, with what the engine allows in names."""
         allowed = re.sub("[^a-zA-Z0-9_.-]", "-", what)
         return f"bindlab-{self._labels.run}-{next(self._numbers)}-{allowed}"
+
+
+def find_networks(client: APIClient, *wanted: IPv4Network | IPv6Network) -> list[str]:
+    """A sentence on each network of an engine that has any of the addresses that are wanted."""
+    with engine_errors("list networks"):
+        networks = client.networks()
+    return [
+        f"The network {network['Name']} has {subnet}."
+        for network in networks
+        for pool in network["IPAM"]["Config"] or []
+        for subnet in [ip_network(pool["Subnet"])]
+        if any(one.version == subnet.version and one.overlaps(subnet) for one in wanted)
+    ]

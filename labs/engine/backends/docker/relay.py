@@ -4,6 +4,9 @@ Standard library only, like the agent. A container's attached stream carries lin
 the number says which of the container's agents a message is for or from, 0 is the relay itself. A
 line without a message says that an agent's channel has ended. The end of the stream is the end of
 the container.
+
+A relay can end its agents, which a host's warm parent may not do where they are in another user
+namespace, that is not below its own.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ from labs.engine.agent import (
     PR_SET_NAME,
     Agent,
     Stream,
+    answer_to,
     move_channel,
     prctl,
     take_user,
 )
-from labs.engine.warm_parent import WarmParent
+from labs.engine.warm_parent import WarmParent, end_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,7 +132,7 @@ class Relay:
         for line in lines:
             number, _, message = line.partition(b" ")
             if int(number) == RELAY:
-                self._hand_over(json.loads(message))
+                self._obey(json.loads(message))
             else:
                 self._send(int(number), message)
 
@@ -143,14 +147,20 @@ class Relay:
         except (BrokenPipeError, ConnectionResetError):
             pass
 
-    def _hand_over(self, request: Message) -> None:
-        """Send an agent a message with a new channel, for the child that it is to fork."""
+    def _obey(self, request: Message) -> None:
+        """Do what the relay itself is asked for."""
         match request:
             case {"agent": int(agent), "child": int(child), "message": dict(message)}:
-                ours, theirs = socket.socketpair()
-                with theirs:
-                    self._send(agent, encode(message), theirs.fileno())
-                self._keep(child, ours)
+                self._hand_over(agent, child, message)
+            case {"do": "end"}:
+                write_line(RELAY, encode(answer_to(end_agent, request)))
+
+    def _hand_over(self, agent: int, child: int, message: Message) -> None:
+        """Send an agent a message with a new channel, for the child that it is to fork."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._send(agent, encode(message), theirs.fileno())
+        self._keep(child, ours)
 
     def _carry_out(self, ready: Sequence[int]) -> None:
         """Give what agents have said to the attached stream."""
@@ -169,6 +179,14 @@ class Relay:
             *lines, self._buffers[number] = (self._buffers[number] + data).split(b"\n")
             for line in lines:
                 write_line(number, line)
+
+
+def end_agent(request: Message) -> Message:
+    """End a process of this container, as a warm parent does."""
+    match request:
+        case {"pid": int(pid), "signal": int(number), "milliseconds": int(limit)}:
+            return {"ended": end_process(pid, number, limit)}
+    raise ValueError(request)
 
 
 def watch_children() -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from labs.engine.backends.docker.cleaning import sweep
@@ -23,24 +23,26 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 PATIENCE = 60.0  # seconds: after so long nothing more is tried
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PAUSE = 1.0  # seconds between two attempts to reach an engine that has stopped
 
 
 class Watchdog:
     """The client's end of the pipe. It tells the watchdog what the engine is about to make."""
 
-    def __init__(self, pid: int, pipe: int) -> None:
+    def __init__(self, run: str, pid: int, pipe: int) -> None:
+        self._run = run
         self._pid = pid
         self._pipe = pipe
 
     @contextmanager
     def expecting(self, name: str) -> Iterator[None]:
         """Say that the engine is making a thing of this name, as long as the block lasts."""
-        os.write(self._pipe, f"+{name}\n".encode())
+        self._tell(f"+{name}\n")
         try:
             yield
         finally:
-            os.write(self._pipe, f"-{name}\n".encode())
+            self._tell(f"-{name}\n")
 
     def let_go(self) -> None:
         """Let it remove what is left of the run."""
@@ -49,18 +51,30 @@ class Watchdog:
     def wait(self) -> None:
         """Wait until all is gone; EngineError where something is left."""
         _, status = os.waitpid(self._pid, 0)
-        if status:
+        if os.WIFSIGNALED(status):
+            remove_all(self._run, set())
+        elif status:
             raise EngineError("Something of this run is left on the Docker engine.", "invoke clean")
+
+    def _tell(self, line: str) -> None:
+        """Write to it; where somebody has killed it, `wait` will do its work."""
+        with suppress(BrokenPipeError):
+            os.write(self._pipe, line.encode())
 
 
 def start_watchdog(run: str) -> Watchdog:
     """Fork the watchdog of a run: first of all, for a connection may have threads."""
     theirs, ours = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        watch(run, theirs)
+    # Until it ignores them itself.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            watch(run, theirs)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(theirs)
-    return Watchdog(pid, ours)
+    return Watchdog(run, pid, ours)
 
 
 def watch(run: str, pipe: int) -> NoReturn:
@@ -69,7 +83,7 @@ def watch(run: str, pipe: int) -> NoReturn:
     try:
         # A signal to the client's whole group, or its terminal's end, is not for this process.
         os.setsid()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         leave_files(pipe)
         asked, expected = read_to_end(pipe)
