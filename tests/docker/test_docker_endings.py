@@ -16,7 +16,7 @@ import pytest
 
 from labs.engine.backends.docker import cleaning
 from labs.engine.backends.docker.client import connected
-from labs.engine.backends.docker.labels import RUN, RunLabels, describe_process, new_run
+from labs.engine.backends.docker.labels import CLIENT, RUN, RunLabels, describe_process, new_run
 from labs.engine.backends.docker.watchdog import Watchdog, start_watchdog
 from labs.engine.errors import ExitStatus
 from tests.docker.engines import find_child
@@ -210,19 +210,17 @@ def test_without_its_watchdog_a_run_is_interrupted_as_with_it(paused: Paused) ->
 def test_what_is_left_when_both_were_killed_is_there_to_be_cleaned(
     paused: Paused, engine: APIClient
 ) -> None:
-    pids = {"watchdog": paused.watchdog, "client": paused.terminal.process.pid}
-    for pid in pids.values():
+    """The containers that run end with their streams; the rest stays."""
+    paused.terminal.type("\n")
+    paused.terminal.read_until(PROMPT)  # by now all that the lab needs has been started
+    for pid in (paused.watchdog, paused.terminal.process.pid):
         os.kill(pid, signal.SIGKILL)
     assert paused.terminal.wait() == -signal.SIGKILL
-    # The containers end with their streams.
-    wait_until(
-        lambda: all(
-            thing.startswith("network ") for thing in find_of_client(engine, paused.client)
-        ),
-        "networks alone",
-        SOON,
-    )
-    (network,) = find_of_client(engine, paused.client)
+    running = {"label": [f"{CLIENT}={paused.client}"], "status": "running"}
+    wait_until(lambda: engine.containers(filters=running) == [], "the containers' end", SOON)
+    # A container that has ended may still be about to be removed by the engine.
+    left = find_of_client(engine, paused.client)
+    (network,) = [thing for thing in left if thing.startswith("network ")]
     done = run("clean")
     assert done.status == ExitStatus.PASSED
     assert f"removed {network}\n" in done.output
@@ -249,7 +247,7 @@ def begin_to_make(name: str) -> tuple[Watchdog, RunLabels]:
     """The watchdog of a run whose client ended while the engine was making a thing."""
     labels = new_run()
     watchdog = start_watchdog(labels.run)
-    watchdog.expecting(name).__enter__()
+    watchdog._tell(f"+{name}\n")
     watchdog.let_go()
     return watchdog, labels
 
