@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from labs.engine.backends.docker.backend import DEADLINE, open_docker
 from labs.engine.backends.docker.cleaning import AT_ONCE, find_items, remove
 from labs.engine.backends.docker.client import connected
 from labs.engine.backends.docker.images import find_base
-from labs.engine.backends.docker.labels import new_run
+from labs.engine.backends.docker.labels import CLIENT, describe_process, new_run
 from labs.engine.backends.docker.making import Maker
 from labs.engine.backends.docker.watchdog import start_watchdog
 from labs.engine.chores import ROOT
@@ -82,7 +83,6 @@ def time_engine(needs: Needs) -> float:
 def time_backend(needs: Needs) -> float:
     """How long the backend takes to start the same processes and end, in seconds; EngineError."""
     with connected() as client:
-        before = {item.run for item in find_items(client)}
         start = perf_counter()
         with open_docker(needs) as backend:
             for host in needs.hosts:
@@ -90,7 +90,8 @@ def time_backend(needs: Needs) -> float:
             for process in needs.processes:
                 backend.start_process(process)
         seconds = perf_counter() - start
-        left = [item.name for item in find_items(client) if item.run not in before]
+        ours = describe_process(os.getpid())
+        left = [item.name for item in find_items(client) if item.labels.get(CLIENT) == ours]
     if left:
         raise EngineError(f"Left on the engine: {', '.join(left)}.")
     return seconds
