@@ -1,8 +1,10 @@
 """What the markers mean: which tests can run on this machine, and in which shape."""
 
 import functools
+import gc
 import os
 import subprocess
+import warnings
 
 import pytest
 
@@ -33,12 +35,17 @@ def find_engine_obstacle() -> str:
     from labs.engine.backends.docker.client import connected
     from labs.engine.backends.docker.images import find_base
 
-    try:
-        with connected() as client:
-            find_base(client)
-    except BindlabError as error:
-        return f"{error.message} {error.hint}"
-    return ""
+    obstacle = ""
+    with warnings.catch_warnings():
+        # The SDK leaves the socket open that it could not connect.
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            with connected() as client:
+                find_base(client)
+        except BindlabError as error:
+            obstacle = f"{error.message} {error.hint}"
+        gc.collect()
+    return obstacle
 
 
 @functools.cache
