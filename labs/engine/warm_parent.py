@@ -224,10 +224,13 @@ def read_message(family: int, message: bytes) -> list[Json]:
 
 
 def observe_processes() -> list[Message]:
-    """Each process of this pid namespace but the first: uids, capabilities, sockets, options."""
+    """Each process of this pid namespace but the first: uids, capabilities, sockets, options.
+
+    None that has ended: a host that may read everything finds a zombie without descriptors.
+    """
     found = []
     for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) != os.getpid():
+        if entry.isdigit() and int(entry) != os.getpid() and not has_ended(int(entry)):
             try:
                 found.append(observe_process(int(entry)))
             except OSError:

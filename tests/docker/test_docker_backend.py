@@ -140,14 +140,19 @@ def kill(process: Process) -> None:
 
 def kill_pid(host: Host, pid: int) -> None:
     """End what has this pid on a host behind the backend's back; returns when it is gone."""
+    assert send_signal(host, pid, signal.SIGKILL, milliseconds=10_000)
+
+
+def send_signal(host: Host, pid: int, number: int, milliseconds: int = 0) -> bool:
+    """Send a signal to what has this pid on a host; whether it has ended so soon."""
     assert isinstance(host.backend, DockerBackend)
     request: Message = {
         "do": "end",
         "pid": pid,
-        "signal": int(signal.SIGKILL),
-        "milliseconds": 10_000,
+        "signal": int(number),
+        "milliseconds": milliseconds,
     }
-    assert host.backend._hosts[host.plan.name].ask(request)["ended"]
+    return bool(host.backend._hosts[host.plan.name].ask(request)["ended"])
 
 
 # --- what a host is -----------------------------------------------------------------------
@@ -400,6 +405,18 @@ def test_without_its_relay_a_process_has_died(server: Host) -> None:
         child.fork("grandchild")
     wait_until(lambda: server.processes() == {}, "the end of both")
     server.start("bob", BOB).listening()
+
+
+def test_a_zombie_is_no_process(server: Host) -> None:
+    """Its relay waits for it, a moment after its end."""
+    assert isinstance(server.backend, DockerBackend)
+    alice = server.start("alice")
+    relay = server.backend._containers["alice"].relay_pid
+    send_signal(server, relay, signal.SIGSTOP)
+    kill(alice)
+    assert server.processes() == {}
+    send_signal(server, relay, signal.SIGCONT)
+    alice.end()
 
 
 def test_a_process_whose_container_was_killed_has_died(server: Host, engine: APIClient) -> None:
