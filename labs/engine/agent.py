@@ -75,6 +75,11 @@ def own_uids() -> list[Json]:
     return [*os.getresuid(), setfsuid(-1)]
 
 
+def encode(message: Message) -> bytes:
+    """A message as one line of JSON, without the line's end."""
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
 class Stream:
     """Messages over a connected stream socket.
 
@@ -89,7 +94,7 @@ class Stream:
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send one message; raises OSError when the other end is gone."""
-        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        data = encode(message) + b"\n"
         sent = socket.send_fds(self.connection, [data], list(descriptors)) if descriptors else 0
         self.connection.sendall(data[sent:])
 

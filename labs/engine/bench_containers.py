@@ -11,7 +11,12 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from labs.engine.backends.docker.backend import DEADLINE, open_docker
-from labs.engine.backends.docker.cleaning import AT_ONCE, find_items, remove
+from labs.engine.backends.docker.cleaning import (
+    AT_ONCE,
+    find_items,
+    remove_container,
+    remove_network,
+)
 from labs.engine.backends.docker.client import connected
 from labs.engine.backends.docker.images import find_base
 from labs.engine.backends.docker.labels import CLIENT, describe_process, new_run
@@ -59,7 +64,7 @@ def many_needs() -> Needs:
 
 def time_engine(needs: Needs) -> float:
     """How long the engine alone takes to create, start and remove the same containers."""
-    with open_maker() as (client, maker, run):
+    with open_maker() as (client, maker):
         start = perf_counter()
         with ThreadPoolExecutor(AT_ONCE) as pool:
             network = maker.make_network(needs.hosts[0])
@@ -69,13 +74,11 @@ def time_engine(needs: Needs) -> float:
             processes = [
                 *pool.map(lambda plan: maker.make_process(plan, hosts[plan.host]), needs.processes)
             ]
-            made = find_items(client, run)
-            networks = [item for item in made if item.kind == "network"]
-            containers = [item for item in made if item.kind == "container"]
-            list(pool.map(lambda item: remove(client, item), containers))
-            list(pool.map(lambda item: remove(client, item), networks))
+            containers = [*processes, *hosts.values()]
+            list(pool.map(lambda one: remove_container(client, one.identity, one.name), containers))
+            remove_network(client, network, "the network")
         seconds = perf_counter() - start
-        for container in (*processes, *hosts.values()):
+        for container in containers:
             container.close()
     return seconds
 
@@ -98,13 +101,13 @@ def time_backend(needs: Needs) -> float:
 
 
 @contextmanager
-def open_maker() -> Iterator[tuple[APIClient, Maker, str]]:
+def open_maker() -> Iterator[tuple[APIClient, Maker]]:
     """What makes a run's containers, without the backend; what is left of them goes in the end."""
     with connected() as client:
         labels = new_run()
         watchdog = start_watchdog(labels.run)
         try:
-            yield client, Maker(client, labels, find_base(client), watchdog, DEADLINE), labels.run
+            yield client, Maker(client, labels, find_base(client), watchdog, DEADLINE)
         finally:
             watchdog.let_go()
             watchdog.wait()

@@ -230,32 +230,33 @@ def observe_processes() -> list[Message]:
     """
     found = []
     for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) != os.getpid() and not has_ended(int(entry)):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        if status := read_living(int(entry)):
             try:
-                found.append(observe_process(int(entry)))
+                found.append(observe_process(int(entry), status))
             except OSError:
-                if has_ended(int(entry)):
-                    continue
-                raise
+                if read_living(int(entry)):
+                    raise
     return found
 
 
-def has_ended(pid: int) -> bool:
-    """Whether a process is no more or on its way out: without memory, as a zombie is.
+def read_living(pid: int) -> str:
+    """A process's /proc/PID/status; empty where it is no more or on its way out.
 
-    Its /proc/PID/fd then belongs to the machine's root and cannot be read (task_dump_owner()).
+    Then it has no memory, as a zombie, and its /proc/PID/fd belongs to the machine's root and
+    cannot be read (task_dump_owner()).
     """
     try:
-        with open(f"/proc/{pid}/status") as status:
-            return not read_field(status.read(), "VmSize")
+        with open(f"/proc/{pid}/status") as file:
+            status = file.read()
     except (FileNotFoundError, ProcessLookupError):
-        return True
+        return ""
+    return status if read_field(status, "VmSize") else ""
 
 
-def observe_process(pid: int) -> Message:
+def observe_process(pid: int, status: str) -> Message:
     """What /proc/PID says, and the options of its sockets, read from copies of them."""
-    with open(f"/proc/{pid}/status") as status:
-        text = status.read()
     pidfd = os.pidfd_open(pid)
     try:
         sockets: list[Json] = [
@@ -267,8 +268,8 @@ def observe_process(pid: int) -> Message:
         os.close(pidfd)
     return {
         "pid": pid,
-        "uids": [int(uid) for uid in read_field(text, "Uid").split()],
-        "capabilities": int(read_field(text, "CapEff"), 16),
+        "uids": [int(uid) for uid in read_field(status, "Uid").split()],
+        "capabilities": int(read_field(status, "CapEff"), 16),
         "sockets": sockets,
     }
 
@@ -281,9 +282,9 @@ def list_descriptors(pid: int) -> list[int]:
     try:
         return [int(entry) for entry in os.listdir(f"/proc/{pid}/fd")]
     except PermissionError:
-        if has_ended(pid):
-            raise
-        return []
+        if read_living(pid):
+            return []
+        raise
 
 
 def read_field(status: str, name: str) -> str:

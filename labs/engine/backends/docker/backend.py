@@ -20,10 +20,7 @@ from labs.engine.backends.docker.client import (
     find_kernel,
     is_local,
 )
-from labs.engine.backends.docker.container import (
-    Container,
-    ContainerChannel,
-)
+from labs.engine.backends.docker.container import Container, ContainerChannel
 from labs.engine.backends.docker.images import find_base
 from labs.engine.backends.docker.labels import new_run
 from labs.engine.backends.docker.making import LOOPBACK, Maker
@@ -33,7 +30,7 @@ from labs.engine.errors import BindlabError, CannotRun, EngineError, LabError, U
 from labs.engine.model import Needs, Observation, OpenedHost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from labs.engine.agent import Message
     from labs.engine.backends.docker.client import APIClient
@@ -84,7 +81,9 @@ class DockerBackend(AgentBackend):
             except (BindlabError, PublicationRefused):
                 del self._opening[plan.name]  # it may be asked for again, in another way
                 raise
-        host = self._hosts[plan.name] = self._make_peer(f"The host {plan.name}", container)
+        host = self._hosts[plan.name] = self._make_peer(
+            f"The host {plan.name}", container, fault=EngineError
+        )
         host.receive()
         # The engine answers names on its networks: its own sockets are in the namespace from the
         # start (127.0.0.11).
@@ -113,6 +112,7 @@ class DockerBackend(AgentBackend):
         check_fork(member.peer, member.peer.ask({"calls": [["fork", []]]}, [number]))
         if parent in self._apart:
             self._apart[child] = self._apart[parent]
+        self._containers[child] = container
         return self._add_process(child, member.host, container, number)
 
     def end_process(self, process: str, signal: int) -> None:
@@ -143,12 +143,8 @@ class DockerBackend(AgentBackend):
     def close(self) -> None:
         """End all containers; what the engine keeps of them is the watchdog's to remove."""
         self._pool.shutdown(cancel_futures=True)
-        started = [
-            future.result()
-            for future in (*self._opening.values(), *self._starting.values())
-            if not future.cancelled() and future.exception() is None
-        ]
-        for container in {*started, *self._containers.values()}:
+        started = [*self._opening.values(), *self._starting.values()]
+        for container in {*collect(started), *self._containers.values()}:
             container.close()
 
     def _find_unasked(self, host: str) -> set[int]:
@@ -158,12 +154,7 @@ class DockerBackend(AgentBackend):
         look into it everywhere (AppArmor).
         """
         futures = [future for plan, future in self._starting.items() if plan.host == host]
-        containers = [
-            future.result()
-            for future in futures
-            if not future.cancelled() and future.exception() is None
-        ]
-        return {pid for one in containers for pid in (one.relay_pid, one.agent_pid)}
+        return {pid for one in collect(futures) for pid in (one.relay_pid, one.agent_pid)}
 
     def _end(self, process: str, request: Message) -> bool:
         """See `AgentBackend._end`; who is apart can be signalled by its relay alone."""
@@ -199,12 +190,16 @@ class DockerBackend(AgentBackend):
     def _add_process(
         self, name: str, host: str, container: Container, number: int
     ) -> StartedProcess:
-        self._containers[name] = container
         return self._greet(name, host, self._make_peer(f"The process {name}", container, number))
 
-    def _make_peer(self, what: str, container: Container, number: int = FIRST) -> Peer:
+    def _make_peer(
+        self,
+        what: str,
+        container: Container,
+        number: int = FIRST,
+        fault: type[BindlabError] = LabError,
+    ) -> Peer:
         channel = ContainerChannel(container, self._explain_end, number)
-        fault = EngineError if what.startswith("The host") else LabError
         return Peer(what, channel, self._deadline, explain, fault)
 
     def _explain_end(self, container: Container) -> None:
@@ -214,6 +209,15 @@ class DockerBackend(AgentBackend):
         if container.errors:
             last = container.errors.strip().splitlines()[-1]
             raise EngineError(f"The container {container.name} has failed: {last}")
+
+
+def collect(futures: Iterable[Future[Container]]) -> list[Container]:
+    """The containers that were started, of all that were to be; waits for them."""
+    return [
+        future.result()
+        for future in futures
+        if not future.cancelled() and future.exception() is None
+    ]
 
 
 def explain(doing: str, number: int) -> BindlabError:

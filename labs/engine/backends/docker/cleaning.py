@@ -147,9 +147,18 @@ def sweep(client: APIClient, run: str, expected: Collection[str] = ()) -> None:
 
 
 def remove(client: APIClient, item: Item) -> None:
-    """Tell the engine to remove something at once; fine if it cannot yet, or no longer has to."""
-    with engine_errors(f"remove {item.name}"), allowed_to_go():
-        if item.kind == "container":
-            client.remove_container(item.identity, v=True, force=True)
-        else:
-            client.remove_network(item.identity)
+    """Remove a container or a network."""
+    to_remove = remove_container if item.kind == "container" else remove_network
+    to_remove(client, item.identity, item.name)
+
+
+def remove_container(client: APIClient, identity: str, name: str) -> None:
+    """Tell the engine to remove a container at once; fine if it no longer has to."""
+    with engine_errors(f"remove {name}"), allowed_to_go():
+        client.remove_container(identity, v=True, force=True)
+
+
+def remove_network(client: APIClient, identity: str, name: str) -> None:
+    """Tell the engine to remove a network; fine if it cannot yet, or no longer has to."""
+    with engine_errors(f"remove {name}"), allowed_to_go():
+        client.remove_network(identity)

@@ -40,23 +40,23 @@ __all__ = ["APIClient", "HostConfig"]  # for annotations elsewhere
 
 
 @contextlib.contextmanager
-def connected(timeout: float = TIMEOUT) -> Iterator[APIClient]:
+def connected() -> Iterator[APIClient]:
     """A client as `connect` gives it, closed with the block."""
-    client = connect(timeout)
+    client = connect()
     try:
         yield client
     finally:
         client.close()
 
 
-def connect(timeout: float = TIMEOUT) -> APIClient:
+def connect() -> APIClient:
     """A client of the engine that DOCKER_HOST or the current context names; raises CannotRun."""
     name = os.environ.get("DOCKER_CONTEXT")
     if "DOCKER_HOST" not in os.environ and ContextAPI.get_context(name) is None:
         # The SDK would go on with the default one without a word.
         raise CannotRun(f"There is no Docker context {name}.", "docker context ls")
     try:
-        client = docker.from_env(version="auto", timeout=int(timeout))
+        client = docker.from_env(version="auto", timeout=TIMEOUT)
     except Exception as error:  # that of SSH, a library of its own, has no base in common
         raise explain_connection(error) from error
     version = tuple(int(part) for part in client.api.api_version.split("."))

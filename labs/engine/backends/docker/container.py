@@ -9,6 +9,7 @@ from collections import deque
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from labs.engine.agent import encode
 from labs.engine.backends.docker.relay import FIRST, RELAY
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ class Container:
 
     def write(self, number: int, message: Message) -> None:
         """Send a message to an agent, or to the relay; OSError where the container has ended."""
-        text = json.dumps(message, separators=(",", ":"))
-        self._stream.socket.sendall(f"{number} {text}\n".encode())
+        self._stream.socket.sendall(b"%d %b\n" % (number, encode(message)))
 
     @cached_property
     def relay_pid(self) -> int:

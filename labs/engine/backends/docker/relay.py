@@ -23,6 +23,7 @@ from labs.engine.agent import (
     Agent,
     Stream,
     answer_to,
+    encode,
     move_channel,
     prctl,
     take_user,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from labs.engine.agent import Message
 
 PR_SET_CHILD_SUBREAPER = 36
-RELAY, FIRST = 0, 1  # , and a container's first agent
+RELAY, FIRST = 0, 1  # the relay itself, and a container's first agent
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 
@@ -54,21 +55,12 @@ class Pipes(Stream):
         assert not descriptors, "a pipe carries none"
         write_line(FIRST, encode(message))
 
-    def close(self) -> None:
-        """Let the other end read an end of file."""
-        os.close(STDOUT)
-
     def _receive_line(self) -> bytes | None:
         line = super()._receive_line()
         return None if line is None else line.partition(b" ")[2]
 
     def _read(self) -> bytes:
         return os.read(STDIN, 1 << 16)
-
-
-def encode(message: Message) -> bytes:
-    """A message as JSON."""
-    return json.dumps(message, separators=(",", ":")).encode()
 
 
 def write_line(number: int, message: bytes) -> None:

@@ -15,7 +15,6 @@ import socket
 import struct
 
 from labs.engine.agent import (
-    CAPABILITY_VERSION,
     PR_CAP_AMBIENT,
     PR_CAP_AMBIENT_CLEAR_ALL,
     PR_SET_PDEATHSIG,
@@ -25,6 +24,7 @@ from labs.engine.agent import (
     libc,
     move_channel,
     prctl,
+    set_capabilities,
     stay_readable,
     take_ids,
     take_steps,
@@ -189,16 +189,13 @@ def become_root() -> None:
 def give_up_inheritance() -> None:
     """Keep the capabilities, and stop what this process will execute from inheriting them."""
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    set_inheritable_capabilities(0)
+    set_capabilities(read_all_capabilities(), 0)
 
 
-def set_inheritable_capabilities(mask: int) -> None:
-    """capset(2): the inheritable set alone is changed."""
-    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)  # 0: this process
-    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: low words, then high
-    checked(libc.capget(header, sets))
-    sets[2], sets[5] = mask & 0xFFFFFFFF, mask >> 32
-    checked(libc.capset(header, sets))
+def read_all_capabilities() -> int:
+    """The mask of all capabilities of this kernel, which a new user namespace's maker has there."""
+    with open("/proc/sys/kernel/cap_last_cap") as sysctl:
+        return (1 << int(sysctl.read()) + 1) - 1
 
 
 def main(channel: int) -> NoReturn:

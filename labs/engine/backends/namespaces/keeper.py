@@ -21,7 +21,9 @@ from labs.engine.agent import (
     PR_SET_PDEATHSIG,
     Stream,
     answer_to,
+    list_bits,
     prctl,
+    set_capabilities,
     unshare,
 )
 from labs.engine.backends.namespaces import init
@@ -105,9 +107,9 @@ def start_init(channel: socket.socket) -> int:
 
 def pass_on_capabilities() -> None:
     """Let the next program have this process's capabilities: its uid is none of the namespace."""
-    everything = (1 << int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1) - 1
-    init.set_inheritable_capabilities(everything)
-    for capability in range(everything.bit_length()):
+    everything = init.read_all_capabilities()
+    set_capabilities(everything, everything)
+    for capability in list_bits(everything):
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
 
 
