@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from labs.engine.backends.docker.backend import open_docker
 from labs.engine.backends.docker.client import connected
 from labs.engine.errors import EngineError
-from labs.engine.model import HostPlan, Observation
+from tests.agents import NOTHING
 from tests.contract import SERVER, Host
 from tests.docker.traces import SOON, is_network_free
 from tests.support import wait_until
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from labs.engine.backends.docker.backend import DockerBackend
-
-NOTHING = Observation((), ())
+    from labs.engine.model import HostPlan
 
 
 class KeptHosts:

@@ -7,7 +7,6 @@ import shlex
 import signal
 import socket
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +17,10 @@ from labs.engine.backend import PublicationRefused
 from labs.engine.backends.agents import AgentBackend
 from labs.engine.backends.docker.backend import DockerBackend, open_docker
 from labs.engine.backends.docker.labels import RUN
-from labs.engine.errors import CannotRun, EngineError, LabError, Unsupported
+from labs.engine.errors import CannotRun, EngineError, Unsupported
 from labs.engine.layout import Layout
-from labs.engine.model import Needs, OpenedHost, ProcessPlan, Publication, Reference
+from labs.engine.model import Needs, OpenedHost, ProcessPlan, Publication
+from tests.agents import NOTHING, AgentsContract, send_signal
 from tests.contract import (
     ALICE,
     BOB,
@@ -36,7 +36,7 @@ from tests.contract import (
     call,
     connect_pair,
 )
-from tests.docker.hosts import NOTHING, KeptHosts
+from tests.docker.hosts import KeptHosts
 from tests.docker.traces import (
     SOON,
     containers_of,
@@ -49,7 +49,6 @@ from tests.support import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from labs.engine.agent import Message
     from labs.engine.backends.docker.client import APIClient
     from labs.engine.model import HostPlan
 
@@ -59,6 +58,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
 ]
 
+KILL_DEADLINE = 10_000  # milliseconds: until what was killed is gone
 HASTE = 3.0  # seconds: for agents that are meant to hang; a container may need one to answer
 ALL_ADDRESSES = r"(?m)^\s*\|-- (\S+)\n\s*/32 host LOCAL"
 
@@ -133,6 +133,12 @@ class TestDockerBackend(BackendContract):
         server.start("alice").listening()
 
 
+class TestAgents(AgentsContract):
+    """What the contract leaves open."""
+
+    kill_deadline = KILL_DEADLINE
+
+
 def kill(process: Process) -> None:
     """End a process behind the backend's back; returns when it is gone."""
     kill_pid(process.host, process.started.pid)
@@ -140,19 +146,7 @@ def kill(process: Process) -> None:
 
 def kill_pid(host: Host, pid: int) -> None:
     """End what has this pid on a host behind the backend's back; returns when it is gone."""
-    assert send_signal(host, pid, signal.SIGKILL, milliseconds=10_000)
-
-
-def send_signal(host: Host, pid: int, number: int, milliseconds: int = 0) -> bool:
-    """Send a signal to what has this pid on a host; whether it has ended so soon."""
-    assert isinstance(host.backend, DockerBackend)
-    request: Message = {
-        "do": "end",
-        "pid": pid,
-        "signal": int(number),
-        "milliseconds": milliseconds,
-    }
-    return bool(host.backend._hosts[host.plan.name].ask(request)["ended"])
+    assert send_signal(host, pid, signal.SIGKILL, KILL_DEADLINE)
 
 
 # --- what a host is -----------------------------------------------------------------------
@@ -266,14 +260,6 @@ def test_what_was_started_ahead_and_never_asked_for_leaves_nothing(
 # --- messages -----------------------------------------------------------------------------
 
 
-def test_a_batch_of_a_thousand(server: Host) -> None:
-    alice = server.start("alice")
-    calls = [call("socket", IPV4, TCP), call("close", Reference(0))] * 500
-    results = alice.perform(*calls)
-    assert {result.errno for result in results} == {0}
-    assert len(results) == 1000
-
-
 def test_large_messages(server: Host) -> None:
     alice, theirs, bob, ours = connect_pair(server)
     sent = "".join(chr(number % 256) for number in range(100_000))
@@ -327,22 +313,6 @@ def test_a_process_that_says_nothing_in_time_hangs(
     assert find_things(engine, RUN, run) == []
 
 
-def test_a_program_that_does_not_end_by_itself(hasty_server: Host) -> None:
-    alice = hasty_server.start("alice")
-    alice.perform(call("exec", "/bin/sleep", ("sleep", "1000")))
-    with pytest.raises(EngineError, match=r"alice did not end within 1\.5 s"):
-        alice.end(0)
-    assert set(hasty_server.processes()) == {alice.started.pid}
-
-
-def test_a_program_that_ends_by_itself(server: Host) -> None:
-    alice = server.start("alice")
-    alice.do("set_inheritable", alice.listening(), 1)
-    assert alice.perform(call("exec", "/bin/true", ("true",))) == ()
-    alice.end(0)
-    assert server.backend.observe("server") == NOTHING
-
-
 def test_a_program_says_nothing_to_the_client(server: Host) -> None:
     """Its standard streams are not the container's, which carry messages."""
     alice = server.start("alice")
@@ -351,20 +321,6 @@ def test_a_program_says_nothing_to_the_client(server: Host) -> None:
     child.perform(call("exec", "/bin/sh", ("sh", "-c", script)))
     assert alice.socket() == 3
     assert set(server.processes()) == {alice.started.pid, child.started.pid}
-
-
-@pytest.mark.parametrize(("path", "errno"), [("/nonexistent", "ENOENT"), ("/etc", "EACCES")])
-def test_a_program_that_cannot_be_executed(server: Host, path: str, errno: str) -> None:
-    alice = server.start("alice")
-    assert alice.refused("exec", path, (path,)) == errno
-    assert alice.socket() == 3
-
-
-def test_a_fault_before_exec(server: Host) -> None:
-    alice = server.start("alice")
-    with pytest.raises(LabError, match="alice"):
-        alice.perform(call("frobnicate"), call("exec", "/bin/true", ("true",)))
-    assert alice.socket() == 3
 
 
 def test_a_killed_agent_has_died_and_its_child_has_not(server: Host) -> None:
@@ -379,18 +335,6 @@ def test_a_killed_agent_has_died_and_its_child_has_not(server: Host) -> None:
     alice.end()
     assert child.socket() == 3
     assert child.fork("grandchild").socket() == 4
-
-
-def test_an_agent_that_is_killed_in_the_middle_of_a_batch_has_died(server: Host) -> None:
-    alice, theirs, _, _ = connect_pair(server)
-    (port,) = (row.peer[1] for row in server.rows())
-    calls = [call("send", theirs, "now"), call("recv", theirs, 1)]
-    with ThreadPoolExecutor(1) as pool:
-        performed = pool.submit(alice.perform, *calls)
-        server.wait_for_data(port, 3)
-        kill(alice)
-        with pytest.raises(EngineError, match="The process alice has died"):
-            performed.result()
 
 
 def test_without_its_relay_a_process_has_died(server: Host) -> None:

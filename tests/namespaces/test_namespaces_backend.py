@@ -6,7 +6,6 @@ import os
 import shlex
 import signal
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,28 +14,25 @@ import pytest
 # Here, not in the keeper: a short deadline is for the agents, not for an import.
 import labs.engine.backends.namespaces.network  # noqa: F401
 from labs.engine.backends.namespaces.backend import NamespacesBackend, open_namespaces
-from labs.engine.errors import EngineError, LabError
-from labs.engine.model import Reference
+from labs.engine.errors import EngineError
+from tests.agents import AgentsContract, send_signal
 from tests.contract import (
     IPV4,
     LOOPBACK,
     PORT,
     ROOT,
     SERVER,
-    TCP,
     UDP,
     Host,
     OwnUserNamespaceContract,
     Process,
     call,
-    connect_pair,
 )
 from tests.support import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from labs.engine.agent import Message
 
 pytestmark = pytest.mark.namespaces
 
@@ -71,6 +67,10 @@ class TestNamespacesBackend(OwnUserNamespaceContract):
         assert backend.name == "namespaces"
 
 
+class TestAgents(AgentsContract):
+    """What the contract leaves open."""
+
+
 def host_pid(server: Host) -> int:
     """Process 1 of the host, as the machine numbers it."""
     return int(server.backend.enter_command(server.plan.name).split()[2])
@@ -85,11 +85,7 @@ def only_pid(server: Host) -> int:
 
 def kill(process: Process) -> None:
     """End a process behind the backend's back; returns when it is gone."""
-    host = process.host
-    assert isinstance(host.backend, NamespacesBackend)
-    pid, number = process.started.pid, int(signal.SIGKILL)
-    request: Message = {"do": "end", "pid": pid, "signal": number, "milliseconds": 1000}
-    assert host.backend._hosts[host.plan.name].ask(request)["ended"]
+    assert send_signal(process.host, process.started.pid, signal.SIGKILL, milliseconds=1000)
 
 
 # --- agents that hang or die --------------------------------------------------------------
@@ -129,13 +125,6 @@ def test_a_hang_before_exec(hasty_server: Host) -> None:
         alice.perform(call("recv", descriptor, 1), call("exec", "/bin/true", ("true",)))
 
 
-def test_a_fault_before_exec(hasty_server: Host) -> None:
-    alice = hasty_server.start("alice")
-    with pytest.raises(LabError, match="alice"):
-        alice.perform(call("frobnicate"), call("exec", "/bin/true", ("true",)))
-    assert alice.socket() == 3
-
-
 def test_a_process_that_hung_answers_no_more(hasty_server: Host) -> None:
     alice, bob = hasty_server.start("alice"), hasty_server.start("bob")
     listener = alice.listening()
@@ -166,18 +155,6 @@ def test_a_killed_agent_does_not_fork(server: Host) -> None:
         alice.fork("child")
 
 
-def test_an_agent_that_is_killed_in_the_middle_of_a_batch_has_died(server: Host) -> None:
-    alice, theirs, _, _ = connect_pair(server)
-    (port,) = (row.peer[1] for row in server.rows())
-    calls = [call("send", theirs, "now"), call("recv", theirs, 1)]
-    with ThreadPoolExecutor(1) as pool:
-        performed = pool.submit(alice.perform, *calls)
-        server.wait_for_data(port, 3)
-        kill(alice)
-        with pytest.raises(EngineError, match="The process alice has died"):
-            performed.result()
-
-
 def test_a_dead_process_that_nobody_has_waited_for(server: Host) -> None:
     alice = server.start("alice")
     stat = Path(f"/proc/{only_pid(server)}/stat")
@@ -189,30 +166,6 @@ def test_a_dead_process_that_nobody_has_waited_for(server: Host) -> None:
 
 
 # --- exec ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("path", "errno"), [("/nonexistent", "ENOENT"), ("/etc", "EACCES")])
-def test_a_program_that_cannot_be_executed(server: Host, path: str, errno: str) -> None:
-    alice = server.start("alice")
-    assert alice.refused("exec", path, (path,)) == errno
-    assert alice.socket() == 3
-
-
-def test_a_program_that_ends_by_itself(server: Host) -> None:
-    alice = server.start("alice")
-    alice.do("set_inheritable", alice.listening(), 1)
-    assert alice.perform(call("exec", "/bin/true", ("true",))) == ()
-    alice.end(0)
-    assert server.processes() == {}
-    assert server.rows() == []
-
-
-def test_a_program_that_does_not_end_by_itself(hasty_server: Host) -> None:
-    alice = hasty_server.start("alice")
-    alice.perform(call("exec", "/bin/sleep", ("sleep", "1000")))
-    with pytest.raises(EngineError, match="The process alice did not end within"):
-        alice.end(0)
-    assert set(hasty_server.processes()) == {alice.started.pid}
 
 
 def test_a_program_gets_its_name_arguments_and_a_clean_environment(server: Host) -> None:
@@ -244,14 +197,6 @@ def test_setfsuid_takes_the_capabilities_over_files(server: Host) -> None:
     assert root.refused("fchown", descriptor, 1000, -1) == "EPERM"
     root.do("setfsuid", ROOT)
     assert root.row().capabilities == everything
-
-
-def test_a_batch_of_a_thousand(server: Host) -> None:
-    alice = server.start("alice")
-    calls = [call("socket", IPV4, TCP), call("close", Reference(0))] * 500
-    results = alice.perform(*calls)
-    assert {result.errno for result in results} == {0}
-    assert len(results) == 1000
 
 
 # --- the host and its end -----------------------------------------------------------------
