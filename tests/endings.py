@@ -278,8 +278,8 @@ def check_interrupted(endings: list[Ending], *, always_early: bool = False) -> N
     assert [ending.left for ending in endings if ending.left] == []
     assert all(ending.was_alive for ending in endings)
     for ending in endings:
-        assert "Traceback" not in ending.text
-        assert "Exception ignored" not in ending.text
+        assert "Traceback" not in ending.text, ending.text
+        assert "Exception ignored" not in ending.text, ending.text
         is_complete = not always_early and " as expected\n" in ending.text
         allowed = (0, INTERRUPTED) if is_complete else (INTERRUPTED,)
         assert ending.status in allowed, ending.text[-500:]

@@ -8,7 +8,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, getsignal, signal
+from signal import (
+    ITIMER_REAL,
+    SIG_IGN,
+    SIGALRM,
+    SIGHUP,
+    SIGINT,
+    SIGTERM,
+    getsignal,
+    setitimer,
+    signal,
+)
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -33,6 +43,7 @@ from labs.engine.errors import (
 OUTPUT_ERRORS = (errno.EPIPE, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 SIGNALS = (SIGINT, SIGTERM, SIGHUP)
 # What was ignored from the start, as SIGHUP is under nohup(1), stays so.
+RETRY = 0.001  # seconds until an interruption that could not be raised is raised again
 HEEDED = tuple(number for number in SIGNALS if getsignal(number) is not SIG_IGN)
 
 
@@ -140,6 +151,7 @@ def exit_on_signals() -> None:
     """End with status 130 on Ctrl-C, SIGTERM and a closed terminal, once, without a traceback."""
     for number in HEEDED:
         signal(number, _interrupt)
+    sys.unraisablehook = _interrupt_later
 
 
 def ignore_signals() -> None:
@@ -151,6 +163,18 @@ def ignore_signals() -> None:
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     ignore_signals()
     raise Interrupted(ExitStatus.INTERRUPTED)
+
+
+def _interrupt_later(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Interrupt in a moment, where it came in a callback of Python's that no error may leave.
+
+    Each import has one, as its lock is freed: a signal just then would be lost, and be a traceback.
+    """
+    if unraisable.exc_type is not Interrupted:
+        sys.__unraisablehook__(unraisable)
+        return
+    signal(SIGALRM, _interrupt)
+    setitimer(ITIMER_REAL, RETRY)
 
 
 def is_dry(context: Context) -> bool:
