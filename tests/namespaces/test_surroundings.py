@@ -117,6 +117,12 @@ def test_a_user_without_an_account_is_told_what_is_missing() -> None:
     assert done.stdout == "60123\n"
 
 
+def test_it_can_be_called_from_the_root_folder() -> None:
+    """Where Python looks for its library beside the folder it was started in, if it knows none."""
+    done = run("--search-root", str(ROOT), "lab.euid", folder=Path("/"))
+    assert (done.status, done.errors) == (0, "")
+
+
 def test_a_second_task_can_still_be_interrupted() -> None:
     with open_terminal("doctor", "lab.euid", "--pause", token=new_token()) as terminal:
         terminal.read_until("namespaces backend: works")

@@ -98,7 +98,7 @@ def start_init(channel: socket.socket) -> int:
         pass_on_capabilities()
         channel.set_inheritable(True)
         flags = ["-I", "-S", "-c", START_INIT]
-        os.execv(sys.executable, ["bindlab", *flags, str(ROOT), str(channel.fileno())])
+        os.execv(sys.executable, [sys.executable, *flags, str(ROOT), str(channel.fileno())])
     except OSError as error:
         Stream(channel).send({"errno": error.errno, "doing": "start process 1"})
     finally:
