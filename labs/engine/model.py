@@ -377,13 +377,18 @@ ENGINE = "engine"
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A lab begins; `started` is UTC in ISO 8601, `version` bindlab's, `kernel` as uname -r."""
+    """A lab begins; `started` is UTC in ISO 8601, `version` bindlab's, `kernel` as uname -r.
+
+    `machine` is what booted the kernel where it is an isolated one, "uml" or "qemu"; empty where
+    it is this machine's own.
+    """
 
     lab: str
     title: str
     version: str
     backend: str
     kernel: str
+    machine: str
     seed: int | None
     started: str
 

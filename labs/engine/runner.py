@@ -89,6 +89,7 @@ def run_lab(lab: Lab, backend: Backend, layout: Layout, views: Sequence[View]) -
             VERSION,
             backend.name,
             backend.kernel,
+            "",
             layout.seed,
             started,
         )

@@ -116,6 +116,14 @@ def test_each_backend_is_published(name: str, events: list[Event]) -> None:
     jsonschema.Draft202012Validator(schema()).validate(found)
 
 
+@pytest.mark.parametrize("machine", ["uml", "qemu"])
+def test_each_machine_is_published(machine: str, events: list[Event]) -> None:
+    started = events[0]
+    assert isinstance(started, RunStarted)
+    found = as_read([record_of([replace(started, machine=machine), *events[1:]])])
+    jsonschema.Draft202012Validator(schema()).validate(found)
+
+
 def test_the_stream_has_every_event_in_order(events: list[Event], tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     with path.open("w", encoding="utf-8") as stream:

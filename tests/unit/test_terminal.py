@@ -30,7 +30,7 @@ from labs.engine.views.terminal import TerminalView, aligned, grouped
 
 ALICE = Credentials(64001, 64001, 64001, 64001)
 MIXED = ProcessEvidence("alice", Credentials(64001, 64002, 64002, 64002), 0)
-RUN = RunStarted("euid", "A title", "1.0", "namespaces", "6.18", 7, "2026-01-01T00:00:00+00:00")
+RUN = RunStarted("euid", "A title", "1.0", "namespaces", "6.18", "", 7, "2026-01-01T00:00:00+00:00")
 
 
 class Terminal(io.StringIO):
@@ -87,7 +87,7 @@ def one_step(
 def test_a_step_shows_calls_evidence_outcome_and_reason() -> None:
     lines = show(one_step()).splitlines()
     assert lines[0] == "euid  A title"
-    assert "seed 7" in lines[1]
+    assert lines[1] == "namespaces, Linux 6.18, bindlab 1.0, seed 7"
     assert " 1  Alice listens" in lines
     folded = [" ".join(line.split()) for line in lines]
     assert "alice/64002 bind(3, 0.0.0.0:80) = 0" in folded
@@ -96,6 +96,11 @@ def test_a_step_shows_calls_evidence_outcome_and_reason() -> None:
     assert any("expected OK, observed OK" in line for line in lines)
     assert "    Because it is free." in lines
     assert lines[-1] == "1 step: 1 as expected"
+
+
+def test_the_header_says_what_booted_an_isolated_kernel() -> None:
+    header = show([replace(RUN, machine="uml", seed=None)]).splitlines()[1]
+    assert header == "namespaces, Linux 6.18 (uml), bindlab 1.0"
 
 
 def test_no_line_ends_in_blanks_and_none_is_coloured_without_a_terminal() -> None:

@@ -115,7 +115,8 @@ class TerminalView:
         self._processes, self._steps = {}, {}
         seed = "" if event.seed is None else f", seed {event.seed}"
         self._print(Text.assemble((event.lab, "bold"), "  ", event.title))
-        where = f"{event.backend}, Linux {event.kernel}"
+        machine = f" ({event.machine})" if event.machine else ""
+        where = f"{event.backend}, Linux {event.kernel}{machine}"
         if event.backend == PLAN:
             where = "plan, nothing is started"
         self._print(Text(f"{where}, bindlab {event.version}{seed}", "dim"))

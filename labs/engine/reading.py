@@ -1,0 +1,185 @@
+"""Reading events from the JSON Lines form: the inverse of `record.event_line`.
+
+What a line may hold follows from the type hints of the model's data classes.
+"""
+
+from __future__ import annotations
+
+import functools
+import reprlib
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from enum import StrEnum
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+
+from labs.engine.record import EVENTS, KINDS, SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import TypeAlias
+
+    from labs.engine.agent import Json
+    from labs.engine.model import Event
+
+    Reader: TypeAlias = Callable[[Json], Any]
+    """Makes a value of the model; ValueError where the JSON is none."""
+
+Found = TypeVar("Found")
+
+# Types that JSON has itself, and which of its values are theirs: a bool is no int.
+SCALARS: dict[type, set[type]] = {
+    str: {str},
+    int: {int},
+    float: {float, int},
+    bool: {bool},
+    NoneType: {NoneType},
+}
+
+
+def read_event(line: Json) -> Event:
+    """The event of a line; ValueError with the reason for what is no event of this schema."""
+    fields = dict(members(line))
+    schema = fields.pop("schema", None)
+    if type(schema) is not int or schema != SCHEMA:
+        raise ValueError(f"schema {show(schema)} is not {SCHEMA}")
+    event: Event = event_reader()(fields)
+    return event
+
+
+@functools.cache
+def event_reader() -> Reader:
+    """The reader of events, without the schema's number."""
+    return tagged_reader("event", {name: event for event, name in EVENTS.items()})
+
+
+@functools.cache
+def reader(hint: Any) -> Reader:
+    """The reader of values of a type."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return instance_reader(hint)
+    if origin is UnionType and KINDS.keys() >= set(parts):
+        return tagged_reader("kind", {KINDS[part]: part for part in parts})
+    if origin is Mapping:
+        return mapping_reader(*map(reader, parts))
+    if origin is tuple and parts[-1] is ...:
+        return sequence_reader(reader(parts[0]))
+    if origin is tuple:
+        return row_reader([reader(part) for part in parts])
+    if origin is None and issubclass(hint, StrEnum):
+        return enum_reader(hint)
+    return scalar_reader(parts or [hint])
+
+
+def scalar_reader(types: Iterable[type]) -> Reader:
+    """The reader of what is of one of these types."""
+    accepted = {kind for part in types for kind in SCALARS[part]}
+    names = " or ".join(part.__name__ for part in types)
+
+    def read(value: Json) -> Json:
+        if type(value) not in accepted:
+            raise ValueError(f"{show(value)} is no {names}")
+        return value
+
+    return read
+
+
+def enum_reader(enum: type[StrEnum]) -> Reader:
+    """The reader of an enumeration's members."""
+    named = {member.value: member for member in enum}
+
+    def read(value: Json) -> StrEnum:
+        return find(value, named)
+
+    return read
+
+
+def tagged_reader(tag: str, classes: Mapping[str, type]) -> Reader:
+    """The reader of objects that say in the field `tag` of which class they are."""
+
+    def read(value: Json) -> object:
+        fields = dict(members(value))
+        data_class = find(fields.pop(tag, None), classes)
+        return instance_reader(data_class)(fields)
+
+    return read
+
+
+@functools.cache
+def instance_reader(data_class: type) -> Reader:
+    """The reader of a data class's fields, of which none may be missing or surplus."""
+    readers = {name: reader(hint) for name, hint in get_type_hints(data_class).items()}
+
+    def read(value: Json) -> object:
+        fields = members(value)
+        if fields.keys() != readers.keys():
+            strange = show(fields.keys() ^ readers.keys())
+            raise ValueError(f"{strange} missing or surplus in {data_class.__name__}")
+        values = []
+        for name, read_field in readers.items():
+            try:
+                values.append(read_field(fields[name]))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        return data_class(*values)
+
+    return read
+
+
+def mapping_reader(read_name: Reader, read_part: Reader) -> Reader:
+    """The reader of an object that may have any names."""
+
+    def read(value: Json) -> Mapping[str, object]:
+        return {read_name(name): read_part(part) for name, part in members(value).items()}
+
+    return read
+
+
+def sequence_reader(read_part: Reader) -> Reader:
+    """The reader of an array of any length, whose parts are all alike."""
+
+    def read(value: Json) -> tuple[object, ...]:
+        return tuple([read_part(part) for part in elements(value)])
+
+    return read
+
+
+def row_reader(readers: list[Reader]) -> Reader:
+    """The reader of an array that has exactly these parts."""
+
+    def read(value: Json) -> tuple[object, ...]:
+        parts = elements(value)
+        if len(parts) != len(readers):
+            raise ValueError(f"{show(value)} is no array of {len(readers)}")
+        return tuple([read_part(part) for read_part, part in zip(readers, parts, strict=True)])
+
+    return read
+
+
+def members(value: Json) -> dict[str, Json]:
+    """What an object has; ValueError for what is none."""
+    match value:
+        case dict():
+            return value
+    raise ValueError(f"{show(value)} is no object")
+
+
+def elements(value: Json) -> list[Json]:
+    """What an array has; ValueError for what is none."""
+    match value:
+        case list():
+            return value
+    raise ValueError(f"{show(value)} is no array")
+
+
+def find(name: Json, named: Mapping[str, Found]) -> Found:
+    """What goes by a name; ValueError where nothing does."""
+    if isinstance(name, str) and name in named:
+        return named[name]
+    raise ValueError(f"{show(name)} is none of {', '.join(named)}")
+
+
+def show(value: object) -> str:
+    """A value in short, for an error."""
+    return reprlib.repr(value)
