@@ -26,12 +26,17 @@ from labs.engine.script import Lab
 
 LAB_HELP = {
     "backend": "what makes hosts and processes: namespaces (the default) or docker",
+    "kernel": "boot this kernel and run inside it: a version of invoke kernel.list, or a path",
     "json": "write the record to FILE; - is standard output, NAME.jsonl one line an event",
     "seed": "vary ports, uids and addresses by this number; the same number, the same run",
     "dry": "print the plan and start nothing",
     "pause": "stop before each step, to look around from a second terminal",
 }
 
+KERNEL_HELP = {
+    "names": "which: a name of kernel.list, uml, qemu or all; with commas between several",
+    "mirror": "get Debian's packages from this address, not from where apt gets them here",
+}
 
 IMAGE_HELP = {
     "bootstrap": "first make the Debian image from packages, where no registry can be reached",
@@ -46,6 +51,7 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
     def run(
         context: Context,
         backend: str = "namespaces",
+        kernel: str | None = None,
         json: str | None = None,
         seed: str | None = None,
         dry: bool = False,
@@ -54,7 +60,7 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
         from labs.engine.runner import Options, run_labs
 
         plan = dry or is_dry(context)
-        return run_labs(labs, Options(backend, read_seed(seed), plan, pause, json))
+        return run_labs(labs, Options(backend, read_seed(seed), plan, pause, json, kernel))
 
     run.__doc__ = shows
     return command(run, name, LAB_HELP)
@@ -97,6 +103,20 @@ def build(
     return build_images(BuildOptions(only, bootstrap, mirror))
 
 
+def list_known(context: Context) -> ExitStatus:
+    """Show the kernels that are known, fetched and usable here."""
+    from labs.engine.kernels.listing import list_kernels
+
+    return list_kernels()
+
+
+def fetch(context: Context, names: str, mirror: str = "") -> ExitStatus:
+    """Fetch kernels from Debian's packages, for --kernel."""
+    from labs.engine.kernels.fetch import fetch_kernels
+
+    return fetch_kernels(names, mirror)
+
+
 def clean(context: Context) -> ExitStatus:
     """Remove what runs that are over have left on the Docker engine."""
     from labs.engine.chores import clean_engine
@@ -114,10 +134,14 @@ def make_namespace() -> Collection:
     of_labs.add_task(every, default=True)
     of_images = Collection("image")
     of_images.add_task(command(build, "build", IMAGE_HELP))
+    of_kernels = Collection("kernel")
+    of_kernels.add_task(command(list_known, "list"))
+    of_kernels.add_task(command(fetch, "fetch", KERNEL_HELP))
     tier = {"tier": "run the tests of this tier alone: unit, namespaces or docker"}
     return Collection(
         of_labs,
         of_images,
+        of_kernels,
         command(clean, "clean"),
         command(doctor, "doctor"),
         command(test, "test", tier),

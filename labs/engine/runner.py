@@ -1,13 +1,15 @@
 """Runs labs: backend, script, views, and the exit status that comes of it."""
 
+from __future__ import annotations
+
 import contextlib
+import functools
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
-from labs.engine.backend import Backend
 from labs.engine.errors import (
     BindlabError,
     ExitStatus,
@@ -18,12 +20,21 @@ from labs.engine.errors import (
     standard_output,
 )
 from labs.engine.layout import Layout
-from labs.engine.model import PLAN, CallMade, Event, RunEnded, RunStarted, StepEnded, Verdict
-from labs.engine.script import Lab, Run
+from labs.engine.model import PLAN, CallMade, RunEnded, RunStarted, StepEnded, Verdict
+from labs.engine.script import Run
 from labs.engine.session import Session
 from labs.engine.version import VERSION
 
-View = Callable[[Event], None]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from labs.engine.backend import Backend
+    from labs.engine.kernels.boot import Guest
+    from labs.engine.model import Event
+    from labs.engine.script import Lab
+
+    View: TypeAlias = Callable[[Event], None]
+    Place: TypeAlias = Callable[[Lab], ExitStatus]
 
 BACKENDS = ("namespaces", "docker")
 
@@ -38,13 +49,14 @@ PRECEDENCE = (
 
 @dataclass(frozen=True)
 class Options:
-    """How to run; `backend` is one of BACKENDS, `json` a file's name."""
+    """How to run; `backend` is one of BACKENDS, `json` a file's name, `kernel` what boots."""
 
     backend: str = "namespaces"
     seed: int | None = None
     dry: bool = False
     pause: bool = False
     json: str | None = None
+    kernel: str | None = None
 
 
 def run_labs(labs: Sequence[Lab], options: Options) -> ExitStatus:
@@ -53,24 +65,69 @@ def run_labs(labs: Sequence[Lab], options: Options) -> ExitStatus:
         raise UsageError(
             f"There is no backend {options.backend}; there are {' and '.join(BACKENDS)}."
         )
+    if options.kernel and options.backend != BACKENDS[0]:
+        raise UsageError(
+            f"Inside a kernel of its own there is no {options.backend}: --kernel alone."
+        )
     if options.pause and options.dry:
         raise UsageError("--dry starts nothing: there is nothing to pause.")
     pause = [make_pause()] if options.pause else []
-    statuses: list[ExitStatus] = []
     with contextlib.ExitStack() as stack:
-        views: list[View] = []
+        json_views: list[View] = []
         if options.json is not None:
             from labs.engine.views.json import open_json_view
 
-            views.append(stack.enter_context(open_json_view(options.json)))
-        for lab in labs:
-            with open_backend(lab, options) as backend:
-                # The backend's processes start while this one is busy with its imports.
-                if not statuses:
-                    views += [make_terminal_view(options), *pause]
-                    views = [plan_only(view) for view in views] if options.dry else views
-                statuses.append(run_lab(lab, backend, Layout(options.seed), views))
+            json_views.append(stack.enter_context(open_json_view(options.json)))
+
+        @functools.cache
+        def views() -> Sequence[View]:
+            """The views, which are made while what they will show starts."""
+            every = [*json_views, make_terminal_view(options), *pause]
+            return [plan_only(view) for view in every] if options.dry else every
+
+        run = stack.enter_context(open_place(options, views))
+        statuses = [run(lab) for lab in labs]
     return next(status for status in PRECEDENCE if status in statuses)
+
+
+@contextlib.contextmanager
+def open_place(options: Options, views: Callable[[], Sequence[View]]) -> Iterator[Place]:
+    """Where labs run: on this kernel, or inside one that is booted for them; raises CannotRun."""
+    layout = Layout(options.seed)
+    if options.kernel is None or options.dry:
+
+        def run_here(lab: Lab) -> ExitStatus:
+            with open_backend(lab, options) as backend:
+                return run_lab(lab, backend, layout, views())
+
+        yield run_here
+        return
+    from labs.engine.kernels.boot import booting
+    from labs.engine.kernels.catalogue import find_kernel
+
+    with booting(find_kernel(options.kernel)) as guest:
+        views()
+        guest.wait_until_ready()
+        yield lambda lab: run_inside(lab, guest, layout, views())
+
+
+def run_inside(lab: Lab, guest: Guest, layout: Layout, views: Sequence[View]) -> ExitStatus:
+    """Run one lab inside a kernel that has booted; CannotRun where it does not get to its start."""
+    started = False
+
+    def emit(event: Event) -> None:
+        nonlocal started
+        started = True
+        for view in views:
+            show(view, event)
+
+    try:
+        return guest.run(lab.name, layout.seed, emit)
+    except BindlabError as error:
+        if not started:
+            raise
+        emit(RunEnded(ExitStatus.FAILED, error.message, error.hint))
+        return ExitStatus.FAILED
 
 
 def run_lab(lab: Lab, backend: Backend, layout: Layout, views: Sequence[View]) -> ExitStatus:

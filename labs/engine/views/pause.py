@@ -28,6 +28,8 @@ class Pause:
     def _wait(self) -> None:
         out = sys.stderr
         for host, command in self._commands.items():
+            if not command:
+                continue  # nobody gets into a kernel of its own
             out.write(f"    look around on {host}:  {command}\n")
         out.write("    Enter goes on, Ctrl-C ends: ")
         out.flush()

@@ -86,21 +86,18 @@ def make_files_read_only() -> None:
     Kernels before 5.12 have no mount_setattr(2): there only the files' own permissions stand
     between a lab's users, who are nobody outside, and the machine's files.
     """
-    attributes = (ctypes.c_uint64 * 4)(MOUNT_ATTR_RDONLY, 0, 0, 0)
     try:
-        checked(
-            libc.syscall(
-                SYS_MOUNT_SETATTR,
-                AT_FDCWD,
-                b"/",
-                AT_RECURSIVE,
-                ctypes.byref(attributes),
-                ctypes.sizeof(attributes),
-            )
-        )
+        set_mount_attributes(MOUNT_ATTR_RDONLY)
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise
+
+
+def set_mount_attributes(attributes: int) -> None:
+    """Set attributes of every mount of this mount namespace (mount_setattr(2), since 5.12)."""
+    argument = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
+    size = ctypes.sizeof(argument)
+    checked(libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, b"/", AT_RECURSIVE, argument, size))
 
 
 def hide_sockets() -> None:

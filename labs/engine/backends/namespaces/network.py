@@ -1,4 +1,7 @@
-"""Wires a run's hosts to one bridge: the adapter of pyroute2."""
+"""Wires a run's hosts to one bridge: the adapter of pyroute2, which encodes rtnetlink(7)."""
+
+# pyroute2 has no types.
+# mypy: disallow-subclassing-any=False
 
 from __future__ import annotations
 
@@ -6,17 +9,19 @@ import contextlib
 import importlib.util
 import os
 import socket
+import struct
 import sys
 from typing import TYPE_CHECKING
 
-# The package's own __init__ imports all that pyroute2 has. Routes alone take half the time, and
-# every run waits for them; so the package is there without its __init__.
+# The package's own __init__ imports all that pyroute2 has, and its IPRoute asyncio, and every run
+# waits for them; so the package is there without its __init__, and messages alone are taken.
 if "pyroute2" not in sys.modules and (found := importlib.util.find_spec("pyroute2")):
     sys.modules["pyroute2"] = type(sys)("pyroute2")
     sys.modules["pyroute2"].__path__ = found.submodule_search_locations or []
 
-from pyroute2.iproute.linux import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, nla, nlmsg
+from pyroute2.netlink.rtnl import RTM_NEWADDR, RTM_NEWLINK
+from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, ifaddrmsg
 
 from labs.engine.backends.namespaces.init import CLONE_NEWNET, setns
 
@@ -25,18 +30,57 @@ if TYPE_CHECKING:
 
 BRIDGE = "bindlab"
 LINK = "eth0"
-IFA_F_NODAD = 0x02
+IFF_UP = 0x1
+NEW = NLM_F_CREATE | NLM_F_EXCL
+ANSWER = struct.Struct("=16x i")  # struct nlmsghdr, then the error of a struct nlmsgerr
+ANSWER_LIMIT = 4096  # an error brings the request back
+
+ROUTES = (socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+
+# struct ifinfomsg
+INTERFACE = (("family_and_type", "I"), ("index", "i"), ("flags", "I"), ("change", "I"))
+IFNAME = (3, "IFLA_IFNAME", "asciiz")
+
+
+# pyroute2's own ifinfmsg knows every kind of link, and to import it takes longer than all else.
+class Peer(nla):
+    """The other end of a veth pair."""
+
+    fields = INTERFACE
+    nla_map = (IFNAME, (28, "IFLA_NET_NS_FD", "uint32"))
+
+
+class Pair(nla):
+    """What is to be said of a veth pair alone."""
+
+    peer = Peer
+    nla_map = ((1, "VETH_INFO_PEER", "peer"),)
+
+
+class Information(nla):
+    """The kind of a link."""
+
+    pair = Pair
+    nla_map = ((1, "IFLA_INFO_KIND", "asciiz"), (2, "IFLA_INFO_DATA", "pair"))
+
+
+class Link(nlmsg):
+    """A link."""
+
+    information = Information
+    fields = INTERFACE
+    nla_map = (IFNAME, (10, "IFLA_MASTER", "uint32"), (18, "IFLA_LINKINFO", "information"))
 
 
 class Network:
     """A bridge in the network namespace of this process, to which hosts can be joined."""
 
-    def __init__(self, routes: IPRoute, own_namespace: int) -> None:
+    def __init__(self, routes: socket.socket, own_namespace: int) -> None:
         self._routes = routes
         self._own_namespace = own_namespace
         self._count = 0
-        with converted():
-            routes.link("add", ifname=BRIDGE, kind="bridge", state="up")
+        bridge = nested(IFLA_INFO_KIND="bridge")
+        request(routes, link_up(IFLA_IFNAME=BRIDGE, IFLA_LINKINFO=bridge))
         self._bridge = socket.if_nametoindex(BRIDGE)
 
     def join(self, pid: int, addresses: Sequence[tuple[str, int]]) -> None:
@@ -45,59 +89,64 @@ class Network:
         Raises OSError with the kernel's errno.
         """
         self._count += 1
-        with opened(f"/proc/{pid}/ns/net") as namespace:
-            with converted():
-                self._routes.link(
-                    "add",
-                    ifname=f"host{self._count}",
-                    kind="veth",
-                    master=self._bridge,
-                    state="up",
-                    peer={"ifname": LINK, "net_ns_fd": namespace},
-                )
-            with self._inside(namespace), converted(), IPRoute() as routes:
-                configure(routes, addresses)
-
-    @contextlib.contextmanager
-    def _inside(self, namespace: int) -> Iterator[None]:
-        """Be in another network namespace: a socket made there stays there."""
-        setns(namespace, CLONE_NEWNET)
-        try:
-            yield
-        finally:
-            setns(self._own_namespace, CLONE_NEWNET)
+        name = f"host{self._count}"
+        with open(f"/proc/{pid}/ns/net", "rb", buffering=0) as file:
+            pair = nested(VETH_INFO_PEER=nested(IFLA_IFNAME=LINK, IFLA_NET_NS_FD=file.fileno()))
+            veth = nested(IFLA_INFO_KIND="veth", IFLA_INFO_DATA=pair)
+            end = link_up(IFLA_IFNAME=name, IFLA_MASTER=self._bridge, IFLA_LINKINFO=veth)
+            request(self._routes, end)
+            setns(file.fileno(), CLONE_NEWNET)
+            try:
+                configure(addresses)
+            finally:
+                setns(self._own_namespace, CLONE_NEWNET)
 
 
-def configure(routes: IPRoute, addresses: Sequence[tuple[str, int]]) -> None:
-    """Bring up LINK in the network namespace of `routes`."""
+def configure(addresses: Sequence[tuple[str, int]]) -> None:
+    """Bring up LINK in the network namespace in which this process is."""
     index = socket.if_nametoindex(LINK)
-    for address, prefix in addresses:
-        # Without NODAD an IPv6 address cannot be bound for its first seconds.
-        routes.addr("add", index=index, address=address, prefixlen=prefix, flags=IFA_F_NODAD)
-    routes.link("set", index=index, state="up")
+    new = [new_address(index, address, prefix) for address, prefix in addresses]
+    with socket.socket(*ROUTES) as routes:
+        request(routes, *new, link_up(index))
 
 
-@contextlib.contextmanager
-def opened(path: str) -> Iterator[int]:
-    """A descriptor of a namespace's file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def nested(**attributes: object) -> dict[str, object]:
+    """Attributes as pyroute2 takes them."""
+    return {"attrs": [*attributes.items()]}
 
 
-@contextlib.contextmanager
-def converted() -> Iterator[None]:
-    """Raise pyroute2's errors as OSError."""
-    try:
-        yield
-    except NetlinkError as error:
-        raise OSError(error.code, os.strerror(error.code)) from error
+def link_up(index: int = 0, **attributes: object) -> bytes:
+    """The request to bring up the link with this index, or a new one."""
+    fields = {"index": index, "flags": IFF_UP, "change": IFF_UP}
+    return encoded(Link(), RTM_NEWLINK, 0 if index else NEW, fields | nested(**attributes))
+
+
+def new_address(index: int, address: str, prefix: int) -> bytes:
+    """The request to give a link an address."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    # Without NODAD an IPv6 address cannot be bound for its first seconds.
+    fields = {"family": family, "prefixlen": prefix, "flags": IFA_F_NODAD, "index": index}
+    return encoded(ifaddrmsg(), RTM_NEWADDR, NEW, fields | nested(IFA_LOCAL=address))
+
+
+def encoded(message: nlmsg, kind: int, flags: int, content: dict[str, object]) -> bytes:
+    """A request as the kernel reads it."""
+    message["header"] = {"type": kind, "flags": NLM_F_REQUEST | NLM_F_ACK | flags}
+    message.update(content)
+    message.encode()
+    return bytes(message.data)
+
+
+def request(routes: socket.socket, *messages: bytes) -> None:
+    """Send requests at once, read the answers; OSError for the first that the kernel refused."""
+    routes.send(b"".join(messages))
+    for (error,) in [ANSWER.unpack_from(routes.recv(ANSWER_LIMIT)) for _ in messages]:
+        if error:
+            raise OSError(-error, os.strerror(-error))
 
 
 @contextlib.contextmanager
 def open_network() -> Iterator[Network]:
     """The network of a run, in the network namespace in which this process is; raises OSError."""
-    with opened("/proc/self/ns/net") as own_namespace, IPRoute() as routes:
-        yield Network(routes, own_namespace)
+    with open("/proc/self/ns/net", "rb", buffering=0) as file, socket.socket(*ROUTES) as routes:
+        yield Network(routes, file.fileno())

@@ -1,0 +1,221 @@
+"""Boots a kernel, runs labs inside, and powers it off."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from labs.engine.errors import CannotRun, EngineError, ExitStatus
+from labs.engine.kernels.confinement import start_confined
+from labs.engine.kernels.guest import ENTROPY_SIZE, ENTROPY_VARIABLE, MODULES_VARIABLE
+from labs.engine.kernels.uml import uml_command
+from labs.engine.model import HostOpened, RunEnded, RunStarted, StepStarted
+from labs.engine.reading import read_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from labs.engine.agent import Json, Message
+    from labs.engine.kernels.kernel import Kernel
+    from labs.engine.model import Event
+
+ROOT = os.path.realpath(f"{__file__}/../../../..")
+GUEST = "labs.engine.kernels.guest"
+MEMORY = 192  # MiB
+BOOT_DEADLINE = 15.0  # seconds until the guest's first word
+DEADLINE = 10.0  # seconds that a process inside may take to answer
+SILENCE = 120.0  # seconds without an event, TIME_WAIT's 60 included
+END_DEADLINE = 5.0  # seconds to power off
+LONGEST_LINE = 1 << 24
+CONSOLE_KEPT = 1 << 15  # bytes
+CONSOLE_SHOWN = 12  # lines
+PANIC = "Kernel panic"
+
+
+class Guest:
+    """A kernel that boots or has booted, and its first program."""
+
+    def __init__(self, kernel: Kernel, keeper: int, channel: socket.socket, console: int) -> None:
+        self.kernel = kernel
+        self._keeper = keeper
+        self._channel = channel
+        self._console = console
+        self._said = b""
+        self._buffer = bytearray()
+        self._runs = False
+
+    def wait_until_ready(self) -> None:
+        """Wait for the guest's first word; CannotRun where it does not come."""
+        try:
+            answer = self._receive(BOOT_DEADLINE)
+        except EngineError as error:
+            raise CannotRun(error.message, error.hint) from None
+        match answer:
+            case {"ready": str()}:
+                return
+            case {"errno": int(number), "doing": str(doing)}:
+                raise CannotRun(f"Could not {doing}: {os.strerror(number)}.")
+        raise CannotRun(f"{self} answered nonsense: {answer}.", self._console_end())
+
+    def run(self, lab: str, seed: int | None, emit: Callable[[Event], None]) -> ExitStatus:
+        """Run a lab inside and emit its events as they come; raises EngineError or CannotRun."""
+        self._send({"lab": lab, "seed": seed, "deadline": DEADLINE})
+        ended: int | None = None
+        while True:
+            answer = self._receive(SILENCE)
+            match answer:
+                case {"event": str()}:
+                    event = self._read(answer)
+                    emit(event)
+                    if isinstance(event, StepStarted):
+                        self._send({})
+                    if isinstance(event, RunEnded):
+                        ended = event.status
+                case {"end": int(status)} if status == ended:
+                    return ExitStatus(status)
+                case {"error": str(message), "hint": str(hint), "status": int(status)}:
+                    kind = CannotRun if status == ExitStatus.CANNOT_RUN else EngineError
+                    raise kind(f"In {self}: {message}", hint)
+                case _:
+                    raise self._nonsense(answer)
+
+    def close(self) -> None:
+        """Power the guest off, or end it where it does not."""
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_WR)
+        pidfd = os.pidfd_open(self._keeper)
+        try:
+            deadline = time.monotonic() + END_DEADLINE
+            while not select.select([pidfd], [], [], 0)[0]:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                    break
+                # Who cannot write its last words cannot end.
+                ready = select.select([pidfd, self._console], [], [], left)[0]
+                if self._console in ready and not self._keep_console():
+                    break
+        finally:
+            os.close(pidfd)
+        os.waitpid(self._keeper, 0)
+        self._channel.close()
+        os.close(self._console)
+
+    def __str__(self) -> str:
+        return f"the kernel {self.kernel.name}"
+
+    def _read(self, line: Json) -> Event:
+        try:
+            event = read_event(line)
+        except ValueError:
+            raise self._nonsense(line) from None
+        match event:
+            case RunStarted():
+                return replace(event, machine=str(self.kernel.machine))
+            case HostOpened():
+                return replace(event, enter="")  # nobody gets into the guest
+        return event
+
+    def _nonsense(self, answer: object) -> EngineError:
+        return EngineError(f"{self} told nonsense: {str(answer)[:200]}", self._console_end())
+
+    def _send(self, message: Message) -> None:
+        try:
+            self._channel.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        except OSError:
+            raise self._death() from None
+
+    def _receive(self, seconds: float) -> Message:
+        """The next message; EngineError where none comes in time or the guest is gone."""
+        line = self._receive_line(time.monotonic() + seconds, seconds)
+        try:
+            answer = json.loads(line)
+        except (ValueError, RecursionError):
+            raise self._nonsense(line) from None
+        if not isinstance(answer, dict):
+            raise self._nonsense(line)
+        return answer
+
+    def _receive_line(self, deadline: float, seconds: float) -> bytes:
+        while b"\n" not in self._buffer:
+            left = max(0.0, deadline - time.monotonic())
+            ready = select.select([self._channel.fileno(), self._console], [], [], left)[0]
+            if not ready:
+                raise EngineError(
+                    f"{self} hangs: not a word within {seconds:g} seconds.", self._console_end()
+                )
+            if self._console in ready:
+                self._keep_console()
+            if self._channel.fileno() in ready:
+                data = self._channel.recv(1 << 16)
+                if not data or len(self._buffer) > LONGEST_LINE:
+                    raise self._death() if not data else self._nonsense(bytes(self._buffer))
+                self._buffer += data
+        line, _, rest = self._buffer.partition(b"\n")
+        self._buffer = rest
+        return bytes(line)
+
+    def _death(self) -> EngineError:
+        while self._keep_console():
+            pass
+        return EngineError(f"{self} has died.", self._console_end())
+
+    def _keep_console(self) -> bytes:
+        """Take what the console has; empty when there will be nothing more."""
+        data = os.read(self._console, 1 << 16)
+        self._said = (self._said + data)[-CONSOLE_KEPT:]
+        return data
+
+    def _console_end(self) -> str:
+        """The last of what the console says; after a panic, what led to it."""
+        lines = self._said.decode(errors="replace").replace("\r", "").splitlines()
+        panics = [number for number, line in enumerate(lines) if PANIC in line]
+        if panics:
+            lines = lines[: panics[0] + 1]
+        return "\n  ".join(["The end of its console:", *lines[-CONSOLE_SHOWN:]]) if lines else ""
+
+
+def start(kernel: Kernel, processor: int | None = None, module: str = GUEST) -> Guest:
+    """Boot a kernel whose first program is this module; it goes with the calling thread.
+
+    It is pinned to a processor where one is given. Raises CannotRun.
+    """
+    try:
+        channel, theirs = socket.socketpair()
+        console, console_theirs = os.pipe()
+    except OSError as error:
+        raise CannotRun(f"No channel for {kernel.name}: {error.strerror}.") from error
+    variables = {"PYTHONPATH": python_path(), ENTROPY_VARIABLE: os.urandom(ENTROPY_SIZE).hex()}
+    if kernel.modules:
+        variables[MODULES_VARIABLE] = str(kernel.modules)
+    program = (os.path.realpath(sys.executable), "-S", "-m", module)
+    command = uml_command(kernel, program, variables, MEMORY, theirs.fileno())
+    with theirs:
+        try:
+            keeper = start_confined(command, theirs, console_theirs, processor)
+        finally:
+            os.close(console_theirs)
+    return Guest(kernel, keeper, channel, console)
+
+
+@contextlib.contextmanager
+def booting(kernel: Kernel, processor: int | None = None) -> Iterator[Guest]:
+    """A guest that boots, and is powered off at the end of the block; raises CannotRun."""
+    guest = start(kernel, processor)
+    try:
+        yield guest
+    finally:
+        guest.close()
+
+
+def python_path() -> str:
+    """Where the guest's Python finds the project and the packages that this one has."""
+    return os.pathsep.join([ROOT, *(path for path in sys.path if path.endswith("-packages"))])

@@ -1,0 +1,214 @@
+"""The first program of a guest: makes the guest fit to run labs, and runs those it is asked for.
+
+It talks with the controlling process over a terminal, a line of JSON a message. Those into the
+guest are short: the terminal holds no more than 4,095 bytes (N_TTY_BUF_SIZE).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+import struct
+import tty
+from typing import TYPE_CHECKING
+
+from labs.engine.agent import checked, libc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from labs.engine.agent import Message
+    from labs.engine.model import Event
+
+MODULES_VARIABLE = "BINDLAB_MODULES"
+ENTROPY_VARIABLE = "BINDLAB_ENTROPY"
+ENTROPY_SIZE = 32  # bytes
+RNDADDENTROPY = 0x40085203
+OVERLAY = "overlay"
+STAGE = "/proc"  # a folder that every root has, and that is not needed as long as there is no /proc
+# What labs need, and what those need; the evidence comes through *_diag.
+MODULES = ("ipv6", "veth", "bridge", "inet_diag", "tcp_diag", "udp_diag")
+MS_MOVE = 8192
+POWER_OFF = 0x4321FEDC  # LINUX_REBOOT_CMD_POWER_OFF of reboot(2)
+TERMINAL = os.makedev(4, 1)  # /dev/tty1, the second console of a UML guest
+
+
+class Channel:
+    """Messages to and from the controlling process."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._reader = os.fdopen(descriptor, "rb", closefd=False)
+        self._descriptor = descriptor
+
+    def send(self, message: Message) -> None:
+        """Send a message."""
+        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+    def receive(self) -> Message | None:
+        """The next message, None where there will be no more."""
+        line = self._reader.readline()
+        if not line:
+            return None
+        message: Message = json.loads(line)
+        return message
+
+
+# --- making the guest fit -----------------------------------------------------------------
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
+    """mount(2)."""
+    arguments = [text.encode() for text in (source, target, kind)]
+    checked(libc.mount(*arguments, flags, data.encode()))
+
+
+def cover_root(modules: str) -> None:
+    """Put an overlay over the machine's files: what the guest writes stays in its memory.
+
+    The overlay becomes the root of the mount namespace, as switch_root(8) does it: in a mere
+    chroot() nobody may make a user namespace (current_chrooted()). Where files cannot be read
+    through one, the machine's stay the root, and the guest cannot write where they are.
+    """
+    load_modules(modules, [OVERLAY])
+    mount("tmpfs", STAGE, "tmpfs")
+    for name in ("upper", "work", "root"):
+        os.mkdir(f"{STAGE}/{name}")
+    data = f"lowerdir=/,upperdir={STAGE}/upper,workdir={STAGE}/work"
+    mount("overlay", f"{STAGE}/root", "overlay", data=data)
+    if is_readable(f"{STAGE}/root{__file__}"):
+        os.chdir(f"{STAGE}/root")
+        mount(".", "/", "", MS_MOVE)
+        os.chroot(".")
+
+
+def is_readable(path: str) -> bool:
+    """Whether a file can be opened: not so through an overlay over the hostfs of 5.10."""
+    try:
+        os.close(os.open(path, os.O_RDONLY))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def mount_system() -> None:
+    """Mount what a system has beside its files: /proc, /sys, /dev and /run."""
+    mount("proc", "/proc", "proc")
+    mount("sysfs", "/sys", "sysfs")
+    mount("tmpfs", "/dev", "tmpfs", data="mode=755")
+    mount("tmpfs", "/run", "tmpfs", data="mode=755")
+    before = os.umask(0)
+    for name, device in (("null", (1, 3)), ("zero", (1, 5)), ("urandom", (1, 9))):
+        os.mknod(f"/dev/{name}", stat.S_IFCHR | 0o666, os.makedev(*device))
+    os.umask(before)
+    os.symlink("/proc/self/fd", "/dev/fd")
+
+
+def add_entropy(entropy: bytes) -> None:
+    """Give the random number generator its seed (random(4)).
+
+    Nothing happens in a new guest that it could be made of; up to 5.17 os.urandom() waits for it.
+    """
+    data = struct.pack(f"=ii{len(entropy)}s", 8 * len(entropy), len(entropy), entropy)
+    with open("/dev/urandom", "wb") as generator:
+        fcntl.ioctl(generator, RNDADDENTROPY, data)
+
+
+def open_terminal() -> int:
+    """The second console of a UML guest, as a channel."""
+    os.mknod("/dev/tty1", stat.S_IFCHR | 0o600, TERMINAL)
+    descriptor = os.open("/dev/tty1", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    tty.setraw(descriptor)
+    return descriptor
+
+
+def load_modules(folder: str, wanted: Sequence[str]) -> None:
+    """Load kernel modules and what they need; what is built in or not there is left to show."""
+    if not folder:
+        return
+    with open(f"{folder}/modules.dep", encoding="ascii") as lines:
+        entries = [line.rstrip("\n").split(":") for line in lines]
+    files = {module_name(path): path for path, _ in entries}
+    needs = {path: needed.split() for path, needed in entries}
+    loaded: set[str] = set()
+    for name in wanted:
+        if name in files:
+            # What a module needs stands in the order of its being needed: the last goes first.
+            for path in [*reversed(needs[files[name]]), files[name]]:
+                if path not in loaded:
+                    load_module(f"{folder}/{path}")
+                    loaded.add(path)
+
+
+def module_name(path: str) -> str:
+    """A module's name by its file."""
+    return path.rpartition("/")[2].partition(".")[0].replace("-", "_")
+
+
+def load_module(path: str) -> None:
+    """finit_module(2); a module that is there already is no error."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        compressed = 0 if path.endswith(".ko") else 4  # MODULE_INIT_COMPRESSED_FILE
+        checked(libc.syscall(313, descriptor, b"", compressed))
+    except FileExistsError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+# --- running labs -------------------------------------------------------------------------
+
+
+def serve(channel: Channel) -> None:
+    """Run what is asked for until nothing more is."""
+    while (request := channel.receive()) is not None:
+        match request:
+            case {"lab": str(name), "seed": None | int() as seed, "deadline": float(deadline)}:
+                channel.send(run(channel, name, seed, deadline))
+            case _:
+                raise ValueError(request)
+
+
+def run(channel: Channel, name: str, seed: int | None, deadline: float) -> Message:
+    """Run one lab and tell its events; returns the last word on it."""
+    from labs.engine.backends.namespaces.backend import open_namespaces
+    from labs.engine.catalogue import find_lab
+    from labs.engine.errors import BindlabError
+    from labs.engine.layout import Layout
+    from labs.engine.model import StepStarted
+    from labs.engine.record import event_line
+    from labs.engine.runner import run_lab
+
+    def tell(event: Event) -> None:
+        channel.send(event_line(event))
+        if isinstance(event, StepStarted):
+            channel.receive()  # the views may have stopped before this step
+
+    try:
+        with open_namespaces(deadline) as backend:
+            lab = find_lab(name, f"labs.{name}.lab")
+            status = run_lab(lab, backend, Layout(seed), [tell])
+    except BindlabError as error:
+        return {"error": error.message, "hint": error.hint, "status": int(error.status)}
+    return {"end": int(status)}
+
+
+def main() -> None:
+    """What the guest does from its first program on."""
+    modules = os.environ.get(MODULES_VARIABLE, "")
+    cover_root(modules)
+    mount_system()
+    add_entropy(bytes.fromhex(os.environ[ENTROPY_VARIABLE]))
+    channel = Channel(open_terminal())
+    load_modules(modules, MODULES)
+    channel.send({"ready": os.uname().release})
+    serve(channel)
+    libc.reboot(POWER_OFF)
+
+
+if __name__ == "__main__":
+    main()
