@@ -74,7 +74,7 @@ def doctor(context: Context) -> ExitStatus:
 
 
 def test(context: Context, tier: str = "") -> ExitStatus:
-    """Run the tests, all tiers or one (unit, namespaces, docker)."""
+    """Run the tests, all tiers or one (unit, namespaces, docker, kernels)."""
     from labs.engine.chores import run_tests
 
     return run_tests(tier)
@@ -137,7 +137,7 @@ def make_namespace() -> Collection:
     of_kernels = Collection("kernel")
     of_kernels.add_task(command(list_known, "list"))
     of_kernels.add_task(command(fetch, "fetch", KERNEL_HELP))
-    tier = {"tier": "run the tests of this tier alone: unit, namespaces or docker"}
+    tier = {"tier": "run the tests of this tier alone: unit, namespaces, docker or kernels"}
     return Collection(
         of_labs,
         of_images,

@@ -61,14 +61,30 @@ def find_compose_obstacle() -> str:
     return ""
 
 
+@functools.cache
+def find_kernel_obstacle() -> str:
+    """Why isolated kernels cannot be tried here: one was not fetched, or none boots."""
+    from labs.engine.kernels.boot import booting
+    from labs.engine.kernels.catalogue import choose_known, find_kernel
+
+    try:
+        kernels = [find_kernel(known.name) for known in choose_known("uml")]
+        with booting(kernels[-1]) as guest:
+            guest.wait_until_ready()
+    except BindlabError as error:
+        return f"{error.message} {error.hint}"
+    return ""
+
+
 OBSTACLES = {
     "namespaces": find_obstacle,
     "docker": find_engine_obstacle,
     "compose": find_compose_obstacle,
+    "kernels": find_kernel_obstacle,
 }
 # What CI has to be able to run. An engine does the same for every client that it lets in, so the
 # run as root is enough there, and the ordinary user need not be let in.
-PROMISED = frozenset(OBSTACLES) if IS_ROOT else frozenset({"namespaces"})
+PROMISED = frozenset(OBSTACLES) if IS_ROOT else frozenset({"namespaces", "kernels"})
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 import time
 import traceback
@@ -105,7 +106,9 @@ def open_place(options: Options, views: Callable[[], Sequence[View]]) -> Iterato
     from labs.engine.kernels.boot import booting
     from labs.engine.kernels.catalogue import find_kernel
 
-    with booting(find_kernel(options.kernel)) as guest:
+    # The processes of a UML guest wait for each other: on several processors they take longer.
+    processor = max(os.sched_getaffinity(0))
+    with booting(find_kernel(options.kernel), processor) as guest:
         views()
         guest.wait_until_ready()
         yield lambda lab: run_inside(lab, guest, layout, views())

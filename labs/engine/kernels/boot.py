@@ -50,7 +50,7 @@ class Guest:
         self._console = console
         self._said = b""
         self._buffer = bytearray()
-        self._runs = False
+        self._is_lost = False
 
     def wait_until_ready(self) -> None:
         """Wait for the guest's first word; CannotRun where it does not come."""
@@ -88,12 +88,12 @@ class Guest:
                     raise self._nonsense(answer)
 
     def close(self) -> None:
-        """Power the guest off, or end it where it does not."""
+        """Power the guest off, or end it where it does not; one that was lost is not waited for."""
         with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_WR)
         pidfd = os.pidfd_open(self._keeper)
         try:
-            deadline = time.monotonic() + END_DEADLINE
+            deadline = time.monotonic() + (0 if self._is_lost else END_DEADLINE)
             while not select.select([pidfd], [], [], 0)[0]:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -125,6 +125,7 @@ class Guest:
         return event
 
     def _nonsense(self, answer: object) -> EngineError:
+        self._is_lost = True
         return EngineError(f"{self} told nonsense: {str(answer)[:200]}", self._console_end())
 
     def _send(self, message: Message) -> None:
@@ -149,6 +150,7 @@ class Guest:
             left = max(0.0, deadline - time.monotonic())
             ready = select.select([self._channel.fileno(), self._console], [], [], left)[0]
             if not ready:
+                self._is_lost = True
                 raise EngineError(
                     f"{self} hangs: not a word within {seconds:g} seconds.", self._console_end()
                 )

@@ -40,7 +40,6 @@ from labs.engine.model import capability_mask
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
     from typing import NoReturn
 
 PR_SET_NO_NEW_PRIVS = 38
@@ -55,11 +54,11 @@ CAPABILITIES = capability_mask(["CAP_DAC_READ_SEARCH"])
 
 @dataclass(frozen=True)
 class Command:
-    """A machine's program: its path, its arguments from number 0 on, and its environment."""
+    """A machine's program: its path, its arguments from number 0 on, and further variables."""
 
     path: str
     arguments: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 def start_confined(
@@ -119,7 +118,7 @@ def be_first(
         os.dup2(console, standard)
 
     def execute() -> NoReturn:
-        os.execve(command.path, command.arguments, command.environment)
+        os.execve(command.path, command.arguments, os.environ | command.environment)
 
     take_steps(Stream(channel), (f"start {command.path}", execute))
     os._exit(1)

@@ -50,7 +50,9 @@ def make_initramfs(
     init = INIT.format(
         modules=shlex.join(loaded),
         tag=ROOT_TAG,
-        exports="\n".join(f"export {name}={shlex.quote(environment[name])}" for name in environment),
+        exports="\n".join(
+            f"export {name}={shlex.quote(environment[name])}" for name in environment
+        ),
         guest=shlex.join(guest),
     )
     members = [pack(name, FOLDER) for name in ("bin", "dev", "machine", "modules")]

@@ -13,8 +13,8 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
-# The package's own __init__ imports all that pyroute2 has, and its IPRoute asyncio, and every run
-# waits for them; so the package is there without its __init__, and messages alone are taken.
+# The package's own __init__ imports all that pyroute2 has, its IPRoute asyncio, and every run waits
+# for that; so the package is there without its __init__, and its messages alone are taken.
 if "pyroute2" not in sys.modules and (found := importlib.util.find_spec("pyroute2")):
     sys.modules["pyroute2"] = type(sys)("pyroute2")
     sys.modules["pyroute2"].__path__ = found.submodule_search_locations or []
@@ -33,8 +33,6 @@ LINK = "eth0"
 IFF_UP = 0x1
 NEW = NLM_F_CREATE | NLM_F_EXCL
 ANSWER = struct.Struct("=16x i")  # struct nlmsghdr, then the error of a struct nlmsgerr
-ANSWER_LIMIT = 4096  # an error brings the request back
-
 ROUTES = (socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
 
 # struct ifinfomsg
@@ -42,7 +40,7 @@ INTERFACE = (("family_and_type", "I"), ("index", "i"), ("flags", "I"), ("change"
 IFNAME = (3, "IFLA_IFNAME", "asciiz")
 
 
-# pyroute2's own ifinfmsg knows every kind of link, and to import it takes longer than all else.
+# pyroute2's own ifinfmsg knows every kind of link: its import takes longer than all others here.
 class Peer(nla):
     """The other end of a veth pair."""
 
@@ -65,7 +63,7 @@ class Information(nla):
 
 
 class Link(nlmsg):
-    """A link."""
+    """A link: a struct ifinfomsg and what follows it."""
 
     information = Information
     fields = INTERFACE
@@ -79,8 +77,7 @@ class Network:
         self._routes = routes
         self._own_namespace = own_namespace
         self._count = 0
-        bridge = nested(IFLA_INFO_KIND="bridge")
-        request(routes, link_up(IFLA_IFNAME=BRIDGE, IFLA_LINKINFO=bridge))
+        request(routes, link_up(IFLA_IFNAME=BRIDGE, IFLA_LINKINFO=nested(IFLA_INFO_KIND="bridge")))
         self._bridge = socket.if_nametoindex(BRIDGE)
 
     def join(self, pid: int, addresses: Sequence[tuple[str, int]]) -> None:
@@ -140,7 +137,7 @@ def encoded(message: nlmsg, kind: int, flags: int, content: dict[str, object]) -
 def request(routes: socket.socket, *messages: bytes) -> None:
     """Send requests at once, read the answers; OSError for the first that the kernel refused."""
     routes.send(b"".join(messages))
-    for (error,) in [ANSWER.unpack_from(routes.recv(ANSWER_LIMIT)) for _ in messages]:
+    for (error,) in [ANSWER.unpack_from(routes.recv(ANSWER.size)) for _ in messages]:
         if error:
             raise OSError(-error, os.strerror(-error))
 

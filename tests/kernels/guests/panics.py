@@ -1,0 +1,3 @@
+"""Dies before its first word."""
+
+raise SystemExit("the guest gives up")

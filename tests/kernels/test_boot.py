@@ -1,0 +1,211 @@
+"""Kernels that really boot: what runs inside, what the guest may do, and what goes wrong."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from labs.engine.errors import CannotRun, EngineError, ExitStatus
+from labs.engine.kernels import boot
+from labs.engine.kernels.boot import booting, start
+from labs.engine.kernels.catalogue import choose_known, find_kernel
+from labs.engine.model import HostOpened, RunEnded, RunStarted, StepEnded, Verdict
+from tests.support import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from labs.engine.kernels.boot import Guest
+    from labs.engine.model import Event
+
+pytestmark = pytest.mark.kernels
+
+NAMES = [known.name for known in choose_known("uml")]
+NEWEST = NAMES[-1]
+GUESTS = "tests.kernels.guests"
+
+
+def boot_for_test(module: str) -> Guest:
+    """A guest of the tests, on the newest kernel."""
+    return start(find_kernel(NEWEST), module=f"{GUESTS}.{module}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lab_passes_inside(name: str) -> None:
+    events: list[Event] = []
+    with booting(find_kernel(name)) as guest:
+        guest.wait_until_ready()
+        assert guest.run("euid", None, events.append) is ExitStatus.PASSED
+    first = events[0]
+    assert isinstance(first, RunStarted)
+    assert (first.machine, first.backend) == ("uml", "namespaces")
+    assert first.kernel.startswith(f"{name}.")
+    assert first.kernel != os.uname().release
+    verdicts = [event.verdict for event in events if isinstance(event, StepEnded)]
+    assert verdicts == [Verdict.PASSED] * 18
+    assert {event.enter for event in events if isinstance(event, HostOpened)} == {""}
+    assert events[-1] == RunEnded(0)
+
+
+def test_one_boot_serves_several_labs() -> None:
+    with booting(find_kernel(NEWEST)) as guest:
+        guest.wait_until_ready()
+        releases = []
+        for lab in ("euid", "containers", "euid"):
+            events: list[Event] = []
+            assert guest.run(lab, 7, events.append) is ExitStatus.PASSED
+            assert isinstance(events[0], RunStarted)
+            assert (events[0].lab, events[0].seed) == (lab, 7)
+            releases.append(events[0].kernel)
+        assert len(set(releases)) == 1
+
+
+def test_the_command_shows_what_happened_inside() -> None:
+    done = run("lab.euid", "--kernel", NEWEST, "--json", "-")
+    assert done.status == 0
+    assert f'"kernel": "{NEWEST}.' in done.output
+    assert '"machine": "uml"' in done.output
+    assert re.search(rf"namespaces, Linux {NEWEST}\.\d+ \(uml\), bindlab", done.errors)
+    assert "18 steps: 18 as expected" in done.errors
+
+
+def test_a_difference_inside_is_a_difference_outside(tmp_path: Path) -> None:
+    """The status is the guest's own word."""
+    with booting(find_kernel(NEWEST)) as guest:
+        guest.wait_until_ready()
+        events: list[Event] = []
+        assert guest.run("nowhere", None, events.append) is ExitStatus.FAILED
+        assert isinstance(events[-1], RunEnded)
+        assert "nowhere" in events[-1].error
+
+
+# --- what the guest may do ----------------------------------------------------------------
+
+
+def test_a_guest_changes_no_file_and_reaches_no_network(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.write_text("as it was\n")
+    os.utime(there, (1_000_000_000, 1_000_000_000))
+    before = there.stat()
+    guest = boot_for_test("trespasses")
+    try:
+        guest.wait_until_ready()
+        with pytest.raises(EngineError, match="attempts") as report:
+            guest.run(str(tmp_path), None, lambda _event: None)
+    finally:
+        guest.close()
+    outcomes = ast.literal_eval(report.value.hint)
+    assert outcomes.pop("read") == "done"
+    assert outcomes.pop("network") == "Network is unreachable"
+    assert set(outcomes.values()) == {"Read-only file system"}, outcomes
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    assert there.read_text() == "as it was\n"
+    after = there.stat()
+    assert (after.st_mode, after.st_uid, after.st_mtime, after.st_ino) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_mtime,
+        before.st_ino,
+    )
+
+
+# --- what goes wrong ----------------------------------------------------------------------
+
+
+def test_a_guest_that_dies_at_its_start_could_not_boot() -> None:
+    guest = boot_for_test("panics")
+    try:
+        with pytest.raises(CannotRun, match="has died") as problem:
+            guest.wait_until_ready()
+    finally:
+        guest.close()
+    assert "the guest gives up" in problem.value.hint
+    assert "Kernel panic" in problem.value.hint
+    assert "Call Trace" not in problem.value.hint
+
+
+def test_a_guest_that_never_speaks_could_not_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boot, "BOOT_DEADLINE", 2.0)
+    guest = boot_for_test("hangs")
+    try:
+        with pytest.raises(CannotRun, match="not a word within 2 seconds"):
+            guest.wait_until_ready()
+    finally:
+        guest.close()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("die", "has died"),
+        ("crash", "has died"),
+        ("memory", "has died"),
+        ("hang", "hangs"),
+        ("nonsense", "told nonsense: b'nonsense'"),
+        ("array", "told nonsense"),
+        ("event", "told nonsense"),
+        ("pass", "told nonsense"),
+        ("endless", "told nonsense"),
+    ],
+)
+def test_a_guest_that_fails_in_a_lab_never_passes(
+    how: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boot, "SILENCE", 5.0)
+    guest = boot_for_test("misbehaves")
+    events: list[Event] = []
+    try:
+        guest.wait_until_ready()
+        with pytest.raises(EngineError, match=said) as problem:
+            guest.run(how, None, events.append)
+    finally:
+        guest.close()
+    assert problem.value.status is ExitStatus.FAILED
+    assert len(events) == 1
+    if said == "has died":
+        assert "Kernel panic" in problem.value.hint
+
+
+def test_a_kernel_without_what_labs_need_cannot_run_them() -> None:
+    with booting(replace(find_kernel(NEWEST), modules=None)) as guest:
+        guest.wait_until_ready()
+        events: list[Event] = []
+        assert guest.run("euid", None, events.append) is ExitStatus.CANNOT_RUN
+    assert isinstance(events[-1], RunEnded)
+    assert "bridge" in events[-1].error
+    assert "module" in events[-1].hint
+
+
+def test_a_program_that_is_no_kernel_cannot_boot(tmp_path: Path) -> None:
+    program = tmp_path / "linux"
+    program.write_bytes(find_kernel(NEWEST).image.read_bytes()[:100_000])
+    program.chmod(0o755)
+    guest = start(replace(find_kernel(NEWEST), image=program))
+    try:
+        with pytest.raises(CannotRun):
+            guest.wait_until_ready()
+    finally:
+        guest.close()
+
+
+def test_a_lab_on_a_kernel_that_is_not_there_says_what_gets_it(tmp_path: Path) -> None:
+    done = run("lab.euid", "--kernel", "6.12", XDG_CACHE_HOME=str(tmp_path))
+    assert done.status == 125
+    assert "invoke kernel.fetch 6.12" in done.errors
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_kernel_of_its_own_has_no_docker() -> None:
+    done = run("lab.euid", "--kernel", NEWEST, "--backend", "docker")
+    assert done.status == 2
+
+
+def test_a_plan_boots_nothing() -> None:
+    done = run("lab.euid", "--kernel", NEWEST, "--dry")
+    assert done.status == 0
+    assert "uml" not in done.output
