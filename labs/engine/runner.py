@@ -94,12 +94,11 @@ def run_labs(labs: Sequence[Lab], options: Options) -> ExitStatus:
 @contextlib.contextmanager
 def open_place(options: Options, views: Callable[[], Sequence[View]]) -> Iterator[Place]:
     """Where labs run: on this kernel, or inside one that is booted for them; raises CannotRun."""
-    layout = Layout(options.seed)
     if options.kernel is None or options.dry:
 
         def run_here(lab: Lab) -> ExitStatus:
             with open_backend(lab, options) as backend:
-                return run_lab(lab, backend, layout, views())
+                return run_lab(lab, backend, Layout(options.seed), views())
 
         yield run_here
         return
@@ -111,10 +110,10 @@ def open_place(options: Options, views: Callable[[], Sequence[View]]) -> Iterato
     with booting(find_kernel(options.kernel), processor) as guest:
         views()
         guest.wait_until_ready()
-        yield lambda lab: run_inside(lab, guest, layout, views())
+        yield lambda lab: run_inside(lab, guest, options.seed, views())
 
 
-def run_inside(lab: Lab, guest: Guest, layout: Layout, views: Sequence[View]) -> ExitStatus:
+def run_inside(lab: Lab, guest: Guest, seed: int | None, views: Sequence[View]) -> ExitStatus:
     """Run one lab inside a kernel that has booted; CannotRun where it does not get to its start."""
     started = False
 
@@ -125,7 +124,7 @@ def run_inside(lab: Lab, guest: Guest, layout: Layout, views: Sequence[View]) ->
             show(view, event)
 
     try:
-        return guest.run(lab.name, layout.seed, emit)
+        return guest.run(lab.name, seed, emit)
     except BindlabError as error:
         if not started:
             raise

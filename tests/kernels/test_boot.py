@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from labs.engine.kernels import boot
 from labs.engine.kernels.boot import booting, start
 from labs.engine.kernels.catalogue import choose_known, find_kernel
 from labs.engine.model import HostOpened, RunEnded, RunStarted, StepEnded, Verdict
-from tests.support import run
+from tests.support import ROOT, TIMEOUT, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,22 +89,53 @@ def test_a_difference_inside_is_a_difference_outside(tmp_path: Path) -> None:
 # --- what the guest may do ----------------------------------------------------------------
 
 
-def test_a_guest_changes_no_file_and_reaches_no_network(tmp_path: Path) -> None:
+TRESPASS = """
+import sys
+from labs.engine.errors import EngineError
+from labs.engine.kernels.boot import start
+from labs.engine.kernels.catalogue import find_kernel
+guest = start(find_kernel(sys.argv[1]), module="tests.kernels.guests.trespasses")
+try:
+    guest.wait_until_ready()
+    guest.run(sys.argv[2], None, print)
+except EngineError as error:
+    print(error.hint)
+finally:
+    guest.close()
+"""
+# As it is where namespaces are forbidden: root may make none without it.
+WITHOUT_NAMESPACES = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
+BY_NAMESPACES = {"Read-only file system"}
+BY_LANDLOCK = {"Read-only file system", "Permission denied"}
+
+
+@pytest.mark.parametrize("name", [NAMES[0], NEWEST])
+@pytest.mark.parametrize(
+    ("prefix", "refusals"),
+    [
+        pytest.param((), BY_NAMESPACES, id="namespaces"),
+        pytest.param(WITHOUT_NAMESPACES, BY_LANDLOCK, id="landlock", marks=pytest.mark.root_only),
+    ],
+)
+def test_a_guest_changes_no_file_and_reaches_no_network(
+    prefix: tuple[str, ...], refusals: set[str], name: str, tmp_path: Path
+) -> None:
     there = tmp_path / "there"
     there.write_text("as it was\n")
     os.utime(there, (1_000_000_000, 1_000_000_000))
     before = there.stat()
-    guest = boot_for_test("trespasses")
-    try:
-        guest.wait_until_ready()
-        with pytest.raises(EngineError, match="attempts") as report:
-            guest.run(str(tmp_path), None, lambda _event: None)
-    finally:
-        guest.close()
-    outcomes = ast.literal_eval(report.value.hint)
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", TRESPASS, name, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=True,
+    )
+    outcomes = ast.literal_eval(done.stdout)
     assert outcomes.pop("read") == "done"
     assert outcomes.pop("network") == "Network is unreachable"
-    assert set(outcomes.values()) == {"Read-only file system"}, outcomes
+    assert set(outcomes.values()) == refusals, outcomes
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
     assert there.read_text() == "as it was\n"
     after = there.stat()
@@ -112,6 +145,16 @@ def test_a_guest_changes_no_file_and_reaches_no_network(tmp_path: Path) -> None:
         before.st_mtime,
         before.st_ino,
     )
+
+
+@pytest.mark.root_only
+@pytest.mark.parametrize("name", NAMES)
+def test_a_guest_needs_no_namespaces(name: str) -> None:
+    before = set(os.listdir("/dev/shm"))
+    done = run("lab.euid", "--kernel", name, prefix=WITHOUT_NAMESPACES)
+    assert (done.status, done.errors) == (0, "")
+    assert "18 steps: 18 as expected" in done.output
+    assert {entry for entry in os.listdir("/dev/shm") if entry.startswith("bindlab-")} <= before
 
 
 # --- what goes wrong ----------------------------------------------------------------------
@@ -156,7 +199,7 @@ def test_a_guest_that_never_speaks_could_not_boot(monkeypatch: pytest.MonkeyPatc
 def test_a_guest_that_fails_in_a_lab_never_passes(
     how: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(boot, "SILENCE", 5.0)
+    monkeypatch.setattr(boot, "SILENCE", 5.0 if how == "hang" else 60.0)
     guest = boot_for_test("misbehaves")
     events: list[Event] = []
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import select
@@ -97,7 +98,7 @@ class Guest:
             while not select.select([pidfd], [], [], 0)[0]:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                    signal.pidfd_send_signal(pidfd, signal.SIGTERM)
                     break
                 # Who cannot write its last words cannot end.
                 ready = select.select([pidfd, self._console], [], [], left)[0]
@@ -199,7 +200,7 @@ def start(kernel: Kernel, processor: int | None = None, module: str = GUEST) -> 
     if kernel.modules:
         variables[MODULES_VARIABLE] = str(kernel.modules)
     program = (os.path.realpath(sys.executable), "-S", "-m", module)
-    command = uml_command(kernel, program, variables, MEMORY, theirs.fileno())
+    command = functools.partial(uml_command, kernel, program, variables, MEMORY, theirs.fileno())
     with theirs:
         try:
             keeper = start_confined(command, theirs, console_theirs, processor)

@@ -3,14 +3,19 @@
 The chain of lives: the controlling process ends, however it ends, and the kernel kills the keeper
 (PR_SET_PDEATHSIG); with the keeper goes process 1 of a pid namespace, and with that every process
 of the guest's machine. Their mount namespace shows all files read-only and has no device; their
-network namespace has no way out.
+network namespace has no way out. Who may have no namespaces gets the same from Landlock and
+seccomp, and a keeper that ends the processes itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+import shutil
 import signal
+import sys
+import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -36,18 +41,23 @@ from labs.engine.backends.namespaces.init import (
     set_mount_attributes,
 )
 from labs.engine.backends.namespaces.keeper import part_from
+from labs.engine.kernels.restriction import PR_SET_NO_NEW_PRIVS, restrict
 from labs.engine.model import capability_mask
 
 if TYPE_CHECKING:
     import socket
-    from typing import NoReturn
+    from collections.abc import Callable
+    from typing import NoReturn, TypeAlias
 
-PR_SET_NO_NEW_PRIVS = 38
+    Program: TypeAlias = "Callable[[str], Command]"
+    """Makes the command of a machine that writes to this folder alone."""
+
 MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
 # What a machine writes goes here, into memory: over a folder in which nothing can be opened any
 # more but what is open already.
 SCRATCH = "/dev"
+MEMORY = "/dev/shm"  # noqa: S108 - a folder of a random name is made there
 # Root is to read what root may read, and can do nothing else.
 CAPABILITIES = capability_mask(["CAP_DAC_READ_SEARCH"])
 
@@ -61,76 +71,119 @@ class Command:
     environment: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Start:
+    """What is to be started, the channel and the console that it gets, and its processor."""
+
+    program: Program
+    channel: socket.socket
+    console: int
+    processor: int | None
+
+    def close(self) -> None:
+        """Hold nothing that is only the program's."""
+        self.channel.close()
+        os.close(self.console)
+
+
 def start_confined(
-    command: Command, channel: socket.socket, console: int, processor: int | None
+    program: Program, channel: socket.socket, console: int, processor: int | None
 ) -> int:
-    """Start a command with this channel, and `console` as standard output; its keeper's pid.
+    """Start a machine's program with this channel, and `console` as standard output.
 
     It is pinned to a processor where one is given. The calling thread is the one whose end is the
-    command's end. What cannot be done is told on the channel, as {"errno": ..., "doing": ...}.
+    program's end. Returns the pid of its keeper, which SIGTERM ends, and the program with it. What
+    cannot be done is told on the channel, as {"errno": ..., "doing": ...}.
     """
     controller = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
-            keep(command, channel, console, processor, controller)
+            part_from(controller, channel.fileno(), console)
+            start = Start(program, channel, console, processor)
+            if enter_namespaces():
+                hold_in_namespaces(start)
+            hold_restricted(start, controller)
         finally:
             os._exit(1)
     return pid
 
 
-def keep(
-    command: Command, channel: socket.socket, console: int, processor: int | None, controller: int
-) -> NoReturn:
-    """What the keeper does from its fork to its end; never returns."""
-    descriptors = (channel.fileno(), console)
-    part_from(controller, *descriptors)
-    take_steps(
-        Stream(channel),
-        ("make a user namespace", make_user_namespace),
-        ("make a mount namespace", make_mount_namespace),
-        ("make the machine's files read-only", close_files),
-        (
-            "make the guest's namespaces",
-            lambda: unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWPID),
-        ),
-        ("give up capabilities", give_up_capabilities),
-    )
+def enter_namespaces() -> bool:
+    """Have namespaces in which nothing of the machine can be changed; False where none are had."""
+    try:
+        make_user_namespace()
+        make_mount_namespace()
+        close_files()
+        unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWPID)
+    except OSError:
+        return False
+    return True
+
+
+def hold_in_namespaces(start: Start) -> NoReturn:
+    """Have process 1 of the pid namespace start the program, and end with it; never returns."""
+    take_steps(Stream(start.channel), ("give up capabilities", give_up_capabilities))
     pid = os.fork()
     if pid == 0:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        be_first(command, channel, console, processor)
-    end_with(pid, *descriptors)
-
-
-def be_first(
-    command: Command, channel: socket.socket, console: int, processor: int | None
-) -> NoReturn:
-    """Be process 1 of the pid namespace, whose end is that of all others; never returns."""
-    pid = os.fork()
-    if pid:
-        end_with(pid, channel.fileno(), console)
-    if processor is not None:
-        os.sched_setaffinity(0, [processor])
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    channel.set_inheritable(True)
-    for standard in (1, 2):
-        os.dup2(console, standard)
-
-    def execute() -> NoReturn:
-        os.execve(command.path, command.arguments, os.environ | command.environment)
-
-    take_steps(Stream(channel), (f"start {command.path}", execute))
-    os._exit(1)
-
-
-def end_with(pid: int, *descriptors: int) -> NoReturn:
-    """End as a child does, holding nothing that is only the child's; never returns."""
-    for descriptor in descriptors:
-        os.close(descriptor)
+        pid = os.fork()
+        if pid == 0:
+            execute(start, SCRATCH)
+    start.close()
     while os.wait()[0] != pid:
         pass
     os._exit(0)
+
+
+def hold_restricted(start: Start, controller: int) -> NoReturn:
+    """Start the program where it can change no file but in a folder of its own; never returns.
+
+    Without a pid namespace it is this process that ends all of the program's.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != controller:
+        os._exit(0)
+    scratch = tempfile.mkdtemp(prefix="bindlab-", dir=MEMORY)
+    pid = 0
+    try:
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            take_steps(
+                Stream(start.channel),
+                ("close the machine's files by Landlock", lambda: restrict(scratch)),
+            )
+            execute(start, scratch)
+        start.close()
+        os.waitpid(pid, 0)
+    finally:
+        if pid == 0:
+            os._exit(1)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        shutil.rmtree(scratch, ignore_errors=True)
+        os._exit(0)
+
+
+def execute(start: Start, scratch: str) -> NoReturn:
+    """Become the program; never returns."""
+    if start.processor is not None:
+        os.sched_setaffinity(0, [start.processor])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    start.channel.set_inheritable(True)
+    for standard in (1, 2):
+        os.dup2(start.console, standard)
+    command = start.program(scratch)
+
+    def become() -> NoReturn:
+        os.execve(command.path, command.arguments, os.environ | command.environment)
+
+    take_steps(Stream(start.channel), (f"start {command.path}", become))
+    os._exit(1)
 
 
 def make_user_namespace() -> None:

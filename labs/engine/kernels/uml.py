@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labs.engine.kernels.confinement import SCRATCH, Command
+from labs.engine.kernels.confinement import Command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,11 +21,12 @@ def uml_command(
     variables: Mapping[str, str],
     memory: int,
     channel: int,
+    scratch: str,
 ) -> Command:
     """What boots a kernel whose first program is this one, with these variables set.
 
     It has `memory` MiB. Its console is standard output, and what the program writes to and reads
-    from /dev/tty1 goes over the descriptor `channel`.
+    from /dev/tty1 goes over the descriptor `channel`. It writes to the folder `scratch`.
     """
     init, *arguments = program
     options = (
@@ -37,7 +38,7 @@ def uml_command(
         "con=null",
         "con0=fd:0,fd:1",
         f"con1=fd:{channel},fd:{channel}",
-        f"uml_dir={SCRATCH}/",
+        f"uml_dir={scratch}/",
         "initcall_blacklist=" + ",".join(BLACKLIST),
         "pty.legacy_count=0",
         "lpj=4000000",  # or it would measure how fast this processor is, for 0.1 s
@@ -48,7 +49,7 @@ def uml_command(
         "--",
         *arguments,
     )
-    return Command(str(kernel.image), (str(kernel.image), *options), {"TMPDIR": SCRATCH})
+    return Command(str(kernel.image), (str(kernel.image), *options), {"TMPDIR": scratch})
 
 
 def quoted(value: str) -> str:

@@ -2,6 +2,7 @@
 
 import os
 
+from labs.engine.agent import libc
 from labs.engine.kernels import guest
 
 
@@ -16,4 +17,4 @@ def be_ready() -> guest.Channel:
 
 def power_off() -> None:
     """End as the real guest does."""
-    guest.libc.reboot(guest.POWER_OFF)
+    libc.reboot(guest.POWER_OFF)

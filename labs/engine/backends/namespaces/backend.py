@@ -68,25 +68,22 @@ class NamespacesBackend(AgentBackend):
             "host": plan.name,
             "unprivileged_port_start": plan.unprivileged_port_start,
         }
-        with theirs:
-            try:
-                self._init.ask(request, [theirs.fileno()])
-            except HasDied:
-                self._keeper.receive()  # says why, if it was the keeper that could not go on
-                raise
+        with theirs, self._keepers_word():
+            self._init.ask(request, [theirs.fileno()])
         host.receive()
         self._host_pids[plan.name] = stream.peer_pid
         # Answered while the next hosts are made, but not by too many: nobody reads meanwhile.
         self._settle(WIRINGS_AHEAD)
         self._wirings += 1
-        self._keeper.send(
-            {
-                "do": "wire a host",
-                "pid": stream.peer_pid,
-                "ipv4": [plan.ipv4, plan.ipv4_prefix],
-                "ipv6": [plan.ipv6, plan.ipv6_prefix],
-            }
-        )
+        with self._keepers_word():
+            self._keeper.send(
+                {
+                    "do": "wire a host",
+                    "pid": stream.peer_pid,
+                    "ipv4": [plan.ipv4, plan.ipv4_prefix],
+                    "ipv6": [plan.ipv6, plan.ipv6_prefix],
+                }
+            )
         return OpenedHost()
 
     def start_process(self, plan: ProcessPlan) -> StartedProcess:
@@ -123,6 +120,15 @@ class NamespacesBackend(AgentBackend):
         finally:
             os.close(pidfd)
         os.waitpid(self._keeper_pid, 0)
+
+    @contextlib.contextmanager
+    def _keepers_word(self) -> Iterator[None]:
+        """Where somebody has died, let the keeper say why, if it was it that could not go on."""
+        try:
+            yield
+        except HasDied:
+            self._keeper.receive()
+            raise
 
     def _settle(self, left: int = 0) -> None:
         """Wait until all hosts but so many are wired: nothing may run before all of them are."""
