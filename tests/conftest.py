@@ -76,11 +76,26 @@ def find_kernel_obstacle() -> str:
     return ""
 
 
+@functools.cache
+def find_qemu_obstacle() -> str:
+    """Why a full kernel cannot be tried here: a program is missing, or the kernel."""
+    from labs.engine.kernels.catalogue import find_kernel
+    from labs.engine.kernels.qemu import check_qemu
+
+    try:
+        check_qemu()
+        find_kernel("qemu:6.1")
+    except CannotRun as error:
+        return f"{error.message} {error.hint}"
+    return ""
+
+
 OBSTACLES = {
     "namespaces": find_obstacle,
     "docker": find_engine_obstacle,
     "compose": find_compose_obstacle,
     "kernels": find_kernel_obstacle,
+    "qemu": find_qemu_obstacle,
 }
 # What CI has to be able to run. An engine does the same for every client that it lets in, so the
 # run as root is enough there, and the ordinary user need not be let in.

@@ -37,7 +37,10 @@ def boot_for_test(module: str) -> Guest:
     return start(find_kernel(NEWEST), module=f"{GUESTS}.{module}")
 
 
-@pytest.mark.parametrize("name", NAMES)
+FULL = pytest.param("qemu:6.1", marks=pytest.mark.qemu)
+
+
+@pytest.mark.parametrize("name", [*NAMES, FULL])
 def test_a_lab_passes_inside(name: str) -> None:
     events: list[Event] = []
     with booting(find_kernel(name)) as guest:
@@ -45,8 +48,9 @@ def test_a_lab_passes_inside(name: str) -> None:
         assert guest.run("euid", None, events.append) is ExitStatus.PASSED
     first = events[0]
     assert isinstance(first, RunStarted)
-    assert (first.machine, first.backend) == ("uml", "namespaces")
-    assert first.kernel.startswith(f"{name}.")
+    machine, _, version = name.rpartition(":")
+    assert (first.machine, first.backend) == (machine or "uml", "namespaces")
+    assert first.kernel.startswith(f"{version}.")
     assert first.kernel != os.uname().release
     verdicts = [event.verdict for event in events if isinstance(event, StepEnded)]
     assert verdicts == [Verdict.PASSED] * 18

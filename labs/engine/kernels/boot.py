@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from labs.engine.errors import CannotRun, EngineError, ExitStatus
 from labs.engine.kernels.confinement import start_confined
 from labs.engine.kernels.guest import ENTROPY_SIZE, ENTROPY_VARIABLE, MODULES_VARIABLE
+from labs.engine.kernels.kernel import Machine
 from labs.engine.kernels.uml import uml_command
 from labs.engine.model import HostOpened, RunEnded, RunStarted, StepStarted
 from labs.engine.reading import read_event
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from labs.engine.agent import Json, Message
+    from labs.engine.kernels.confinement import Program
     from labs.engine.kernels.kernel import Kernel
     from labs.engine.model import Event
 
@@ -35,6 +37,7 @@ BOOT_DEADLINE = 15.0  # seconds until the guest's first word
 DEADLINE = 10.0  # seconds that a process inside may take to answer
 SILENCE = 120.0  # seconds without an event, TIME_WAIT's 60 included
 END_DEADLINE = 5.0  # seconds to power off
+EMULATED = 6  # times as long for all this where the processor is emulated
 LONGEST_LINE = 1 << 24
 CONSOLE_KEPT = 1 << 15  # bytes
 CONSOLE_SHOWN = 12  # lines
@@ -52,11 +55,12 @@ class Guest:
         self._said = b""
         self._buffer = bytearray()
         self._is_lost = False
+        self._slowness = EMULATED if kernel.machine is Machine.QEMU else 1
 
     def wait_until_ready(self) -> None:
         """Wait for the guest's first word; CannotRun where it does not come."""
         try:
-            answer = self._receive(BOOT_DEADLINE)
+            answer = self._receive(BOOT_DEADLINE * self._slowness)
         except EngineError as error:
             raise CannotRun(error.message, error.hint) from None
         match answer:
@@ -68,10 +72,10 @@ class Guest:
 
     def run(self, lab: str, seed: int | None, emit: Callable[[Event], None]) -> ExitStatus:
         """Run a lab inside and emit its events as they come; raises EngineError or CannotRun."""
-        self._send({"lab": lab, "seed": seed, "deadline": DEADLINE})
+        self._send({"lab": lab, "seed": seed, "deadline": DEADLINE * self._slowness})
         ended: int | None = None
         while True:
-            answer = self._receive(SILENCE)
+            answer = self._receive(SILENCE * self._slowness)
             match answer:
                 case {"event": str()}:
                     event = self._read(answer)
@@ -94,7 +98,7 @@ class Guest:
             self._channel.shutdown(socket.SHUT_WR)
         pidfd = os.pidfd_open(self._keeper)
         try:
-            deadline = time.monotonic() + (0 if self._is_lost else END_DEADLINE)
+            deadline = time.monotonic() + (0 if self._is_lost else END_DEADLINE * self._slowness)
             while not select.select([pidfd], [], [], 0)[0]:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -196,14 +200,10 @@ def start(kernel: Kernel, processor: int | None = None, module: str = GUEST) -> 
         console, console_theirs = os.pipe()
     except OSError as error:
         raise CannotRun(f"No channel for {kernel.name}: {error.strerror}.") from error
-    variables = {"PYTHONPATH": python_path(), ENTROPY_VARIABLE: os.urandom(ENTROPY_SIZE).hex()}
-    if kernel.modules:
-        variables[MODULES_VARIABLE] = str(kernel.modules)
-    program = (os.path.realpath(sys.executable), "-S", "-m", module)
-    command = functools.partial(uml_command, kernel, program, variables, MEMORY, theirs.fileno())
+    program = machine_program(kernel, module, theirs.fileno())
     with theirs:
         try:
-            keeper = start_confined(command, theirs, console_theirs, processor)
+            keeper = start_confined(program, theirs, console_theirs, processor)
         finally:
             os.close(console_theirs)
     return Guest(kernel, keeper, channel, console)
@@ -217,6 +217,20 @@ def booting(kernel: Kernel, processor: int | None = None) -> Iterator[Guest]:
         yield guest
     finally:
         guest.close()
+
+
+def machine_program(kernel: Kernel, module: str, channel: int) -> Program:
+    """What makes the command of a kernel's machine, whose guest runs this module; CannotRun."""
+    guest = (os.path.realpath(sys.executable), "-S", "-m", module)
+    variables = {"PYTHONPATH": python_path()}
+    if kernel.modules:
+        variables[MODULES_VARIABLE] = str(kernel.modules)
+    if kernel.machine is Machine.QEMU:
+        from labs.engine.kernels.qemu import prepare_qemu
+
+        return prepare_qemu(kernel, guest, variables, channel)
+    variables[ENTROPY_VARIABLE] = os.urandom(ENTROPY_SIZE).hex()
+    return functools.partial(uml_command, kernel, guest, variables, MEMORY, channel)
 
 
 def python_path() -> str:

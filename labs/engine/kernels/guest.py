@@ -1,7 +1,8 @@
 """The first program of a guest: makes the guest fit to run labs, and runs those it is asked for.
 
-It talks with the controlling process over a terminal, a line of JSON a message. Those into the
-guest are short: the terminal holds no more than 4,095 bytes (N_TTY_BUF_SIZE).
+It talks with the controlling process a line of JSON a message, over a terminal in a UML guest, in
+others over a device. Messages into the guest are short: a terminal's line has no more than 4,095
+bytes (N_TTY_BUF_SIZE).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import stat
 import struct
+import sys
 import tty
 from typing import TYPE_CHECKING
 
@@ -203,13 +205,16 @@ def run(channel: Channel, name: str, seed: int | None, deadline: float) -> Messa
     return {"end": int(status)}
 
 
-def main() -> None:
-    """What the guest does from its first program on."""
+def main(device: str) -> None:
+    """What the guest does from its first program on; its channel is a device, or the terminal."""
     modules = os.environ.get(MODULES_VARIABLE, "")
+    # A device is there before the guest has a /dev of its own.
+    port = os.open(device, os.O_RDWR | os.O_CLOEXEC) if device else None
     cover_root(modules)
     mount_system()
-    add_entropy(bytes.fromhex(os.environ[ENTROPY_VARIABLE]))
-    channel = Channel(open_terminal())
+    if entropy := os.environ.get(ENTROPY_VARIABLE):
+        add_entropy(bytes.fromhex(entropy))
+    channel = Channel(open_terminal() if port is None else port)
     load_modules(modules, MODULES)
     channel.send({"ready": os.uname().release})
     serve(channel)
@@ -217,4 +222,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main("".join(sys.argv[1:]))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from labs.engine.errors import ExitStatus, standard_output
+from labs.engine.errors import CannotRun, ExitStatus, standard_output
 from labs.engine.kernels.catalogue import KNOWN
 from labs.engine.kernels.kernel import Machine
 from labs.engine.kernels.store import find_stored
@@ -58,12 +56,13 @@ def find_lacks(machine: Machine) -> Sequence[Lack]:
     if machine is Machine.UML:
         fits = sys.platform == "linux" and os.uname().machine == "x86_64"
         return [] if fits else [Lack("x86-64 processor")]
-    lacks = []
-    if shutil.which("qemu-system-x86_64") is None:
-        lacks.append(Lack("qemu-system-x86_64", "sudo apt-get install qemu-system-x86"))
-    if find_spec("virtme") is None:
-        lacks.append(Lack("virtme-ng", f"{sys.executable} -m pip install virtme-ng"))
-    return lacks
+    from labs.engine.kernels.qemu import check_qemu
+
+    try:
+        check_qemu()
+    except CannotRun as error:
+        return [Lack(error.message.partition(" ")[0], error.hint)]
+    return []
 
 
 def render(rows: Sequence[Sequence[str]]) -> Iterator[str]:

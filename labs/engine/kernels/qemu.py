@@ -20,13 +20,16 @@ import zlib
 from typing import TYPE_CHECKING
 
 from labs.engine.errors import CannotRun
+from labs.engine.kernels.confinement import Command
 from labs.engine.kernels.initramfs import ROOT_TAG, find_shell, make_initramfs
 from labs.engine.kernels.program import BOUND
+from labs.engine.kernels.store import find_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from labs.engine.kernels.confinement import Program
     from labs.engine.kernels.kernel import Kernel
 
 QEMU = "qemu-system-x86_64"
@@ -61,6 +64,20 @@ def find_qemu() -> str:
     return path
 
 
+def prepare_qemu(
+    kernel: Kernel, guest: Sequence[str], variables: Mapping[str, str], channel: int
+) -> Program:
+    """Make what a boot takes; what it returns boots it. CannotRun where something is missing."""
+    folder = find_folder() / "boot"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Standard output is the console.
+        words = qemu_command(kernel, guest, folder, 1, channel, environment=variables)
+    except OSError as error:
+        raise CannotRun(f"Could not prepare a boot: {error.strerror}: {error.filename}.") from error
+    return lambda _scratch: Command(words[0], tuple(words))
+
+
 def qemu_command(
     kernel: Kernel,
     guest: Sequence[str],
@@ -76,9 +93,9 @@ def qemu_command(
 
     The console's output goes to the descriptor `console`, a pipe or a file; `channel` is a
     connected stream socket. What is made for the boot is kept in `folder`: the uncompressed kernel
-    serves all later boots. A second processor costs a lot where it is emulated and this machine is
-    busy: each waits for the other. CannotRun where a program or the modules' index is missing, OSError
-    where nothing can be written.
+    serves all later boots. Emulated processors wait for one another: several cost much where this
+    machine is busy. CannotRun where a program is missing, OSError where the modules' index is, or
+    nothing can be written.
     """
     words = (*guest, CHANNEL_DEVICE)
     initramfs = make_initramfs(kernel.modules, words, environment or {})

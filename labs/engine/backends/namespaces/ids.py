@@ -6,8 +6,6 @@ nobody is given, written to the map directly. Inside, both look the same: 0 to 6
 
 import os
 import pwd
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +109,9 @@ def own_name() -> str:
 
 def run_newidmap(pid: int, outer: OuterRange) -> None:
     """Map with the setuid helpers newuidmap(1) and newgidmap(1)."""
+    import shutil
+    import subprocess
+
     for program, start in (("newuidmap", outer.uid), ("newgidmap", outer.gid)):
         path = shutil.which(program)
         if path is None:
