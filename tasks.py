@@ -12,7 +12,7 @@ from labs.engine.command import (
     command,
     exit_on_signals,
     is_dry,
-    read_seed,
+    read_number,
 )
 
 exit_on_signals()
@@ -38,6 +38,14 @@ KERNEL_HELP = {
     "mirror": "get Debian's packages from this address, not from where apt gets them here",
 }
 
+MATRIX_HELP = {
+    "kernels": "with commas between: host (this one), names of kernel.list, uml, qemu, all, paths",
+    "labs": "which, with commas between; all without it",
+    "jobs": "how many kernels run side by side; as many as there are processors without it",
+    "json": "write all records to FILE; - is standard output",
+    "against": "compare with a FILE that --json wrote; what changed is status 3",
+}
+
 IMAGE_HELP = {
     "bootstrap": "first make the Debian image from packages, where no registry can be reached",
     "mirror": "with --bootstrap: get Debian's packages from this address",
@@ -60,7 +68,9 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
         from labs.engine.runner import Options, run_labs
 
         plan = dry or is_dry(context)
-        return run_labs(labs, Options(backend, read_seed(seed), plan, pause, json, kernel))
+        return run_labs(
+            labs, Options(backend, read_number("seed", seed), plan, pause, json, kernel)
+        )
 
     run.__doc__ = shows
     return command(run, name, LAB_HELP)
@@ -117,6 +127,21 @@ def fetch(context: Context, names: str, mirror: str = "") -> ExitStatus:
     return fetch_kernels(names, mirror)
 
 
+def matrix(
+    context: Context,
+    kernels: str = "",
+    labs: str = "",
+    jobs: str | None = None,
+    json: str | None = None,
+    against: str | None = None,
+) -> ExitStatus:
+    """Run every lab on every kernel, this one's included, and show where they differ."""
+    from labs.engine.kernels.matrix import MatrixOptions, run_matrix
+
+    number = read_number("jobs", jobs)
+    return run_matrix(find_labs(), MatrixOptions(kernels, labs, number, json, against))
+
+
 def clean(context: Context) -> ExitStatus:
     """Remove what runs that are over have left on the Docker engine."""
     from labs.engine.chores import clean_engine
@@ -137,6 +162,7 @@ def make_namespace() -> Collection:
     of_kernels = Collection("kernel")
     of_kernels.add_task(command(list_known, "list"))
     of_kernels.add_task(command(fetch, "fetch", KERNEL_HELP))
+    of_kernels.add_task(command(matrix, "matrix", MATRIX_HELP))
     tier = {"tier": "run the tests of this tier alone: unit, namespaces, docker or kernels"}
     return Collection(
         of_labs,

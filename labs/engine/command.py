@@ -182,11 +182,11 @@ def is_dry(context: Context) -> bool:
     return bool(context.config.run.dry)
 
 
-def read_seed(text: str | None) -> int | None:
-    """The number of --seed, None without one; UsageError where it is none."""
+def read_number(option: str, text: str | None) -> int | None:
+    """The number of an option, None without one; UsageError where it is none."""
     if text is None:
         return None
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"--seed takes a whole number, not {text!r}.") from None
+        raise UsageError(f"--{option} takes a whole number, not {text!r}.") from None

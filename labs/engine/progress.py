@@ -40,11 +40,16 @@ class OutputWritten:
 
 @dataclass(frozen=True)
 class ImageDone:
-    """An image is there: `size` in bytes (0: nothing to weigh), or why none was made."""
+    """An image is there: `size` in bytes (0: nothing to weigh), or why none was made.
+
+    What is done with a kernel's image ends with this as well: `kept` says how, `failed` that it is
+    no success.
+    """
 
     name: str
     size: int = 0
     kept: str = ""
+    failed: bool = False
 
 
 Progress: TypeAlias = (

@@ -1,13 +1,16 @@
 """The first program of a guest that runs the kernel's own tests, each on a network of its own."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import resource
 import socket
 import struct
 import subprocess
+from typing import TYPE_CHECKING
 
-from labs.engine.agent import Json, libc, unshare
+from labs.engine.agent import libc, unshare
 from labs.engine.backends.namespaces.init import CLONE_NEWNET
 from labs.engine.kernels.guest import (
     ENTROPY_VARIABLE,
@@ -21,6 +24,9 @@ from labs.engine.kernels.guest import (
     mount_system,
     open_terminal,
 )
+
+if TYPE_CHECKING:
+    from labs.engine.agent import Json
 
 # netdevice(7), ipv6(7)
 SIOCSIFFLAGS, SIOCSIFADDR = 0x8914, 0x8916

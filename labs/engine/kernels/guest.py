@@ -222,4 +222,5 @@ def main(device: str) -> None:
 
 
 if __name__ == "__main__":
-    main("".join(sys.argv[1:]))
+    # UML adds words of its own.
+    main(next((word for word in sys.argv[1:] if word.startswith("/dev/")), ""))

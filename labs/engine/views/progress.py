@@ -63,7 +63,8 @@ class Row:
             case OutputWritten():
                 return replace(self, output=event.line)
             case ImageDone():
-                return replace(self, state=State.DONE, ended=now, result=show_result(event))
+                state = State.FAILED if event.failed else State.DONE
+                return replace(self, state=state, ended=now, result=show_result(event))
         return self
 
     def seconds(self, now: float) -> float:
@@ -101,18 +102,18 @@ class PlainView:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._started = 0.0
+        self._started: dict[str, float] = {}
 
     def __call__(self, event: Progress) -> None:
         """Write what is worth a line."""
         match event:
             case ImageStarted():
-                self._started = time.monotonic()
+                self._started[event.name] = time.monotonic()
             case InstructionStarted():
                 text = f"{event.number}/{event.count} {event.text}"
                 self._write(event.name, text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
             case ImageDone(kept=""):
-                took = show_seconds(time.monotonic() - self._started)
+                took = show_seconds(time.monotonic() - self._started[event.name])
                 self._write(event.name, f"done in {took}, {show_result(event)}")
             case ImageDone():
                 self._write(event.name, show_result(event))
