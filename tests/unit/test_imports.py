@@ -14,7 +14,7 @@ ENGINE = "labs.engine"
 ADAPTERS = {
     "docker": {"labs.engine.backends.docker.client"},
     "pyroute2": {"labs.engine.backends.namespaces.network"},
-    "rich": {"labs.engine.views.progress", "labs.engine.views.terminal"},
+    "rich": {f"labs.engine.views.{view}" for view in ("matrix", "progress", "terminal")},
     "invoke": {"labs.engine.command", "tasks"},
 }
 LAB_MAY_IMPORT = {"labs.engine.script"}
@@ -75,7 +75,7 @@ def test_a_backend_knows_neither_labs_nor_views() -> None:
 
 
 def test_a_view_knows_neither_labs_nor_backends() -> None:
-    allowed = {"model", "errors", "progress", "record", "strace"}
+    allowed = {"model", "errors", "progress", "record", "strace", "views.terminal"}
     for name, imported in imports("labs.engine.views"):
         if imported.startswith("labs"):
             assert imported.removeprefix("labs.engine.") in allowed, f"{name}: {imported}"

@@ -1,0 +1,228 @@
+"""The matrix as a table, and under it what is not alike and what was not done, and why."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING, TextIO
+
+from rich.text import Text
+
+from labs.engine.errors import output_error
+from labs.engine.views.terminal import PLAIN_WIDTH, SIGNS, PipeConsole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from labs.engine.kernels.comparison import (
+        Changes,
+        Difference,
+        Finding,
+        Matrix,
+        SkippedSteps,
+        Stop,
+    )
+
+GAP = "  "
+INDENT = 2
+STYLES = {"pass": "green", "differs": "bold red", "skipped": "yellow", "failed": "bold red"}
+LONGEST_RELEASE = 9  # characters: 6.12.113, without what a distribution adds
+SHOWN_LABS = 3
+NO_VERDICT = ("·", "-", "dim")
+
+
+class MatrixView:
+    """Writes to a stream; plain text unless that is a terminal with colour."""
+
+    def __init__(self, stream: TextIO) -> None:
+        is_terminal = stream.isatty()
+        self._console = PipeConsole(
+            file=stream,
+            color_system=None if not is_terminal or os.environ.get("NO_COLOR") else "auto",
+            width=None if is_terminal else shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns,
+            highlight=False,
+            emoji=False,
+        )
+        self._has_signs = (stream.encoding or "").lower().startswith("utf")
+
+    # --- the table ---
+
+    def show_table(self, matrix: Matrix) -> None:
+        """Labs down, kernels across; in several blocks where the stream is too narrow for one."""
+        titles = short_names(matrix.kernels)
+        releases = [shorten(matrix.find_run(kernel, "kernel")) for kernel in matrix.kernels]
+        words = {(result.kernel, result.lab): result.word for result in matrix.results}
+        columns = [["", "", *matrix.labs]]
+        for kernel, title, release in zip(matrix.kernels, titles, releases, strict=True):
+            columns.append([title, release, *(words[kernel, lab] for lab in matrix.labs)])
+        for number, block in enumerate(split(columns, self._console.width)):
+            if number:
+                self._print()
+            rows = list(zip(*block, strict=True))
+            widths = [max(map(len, column)) for column in block]
+            for row_number, row in enumerate(rows):
+                text = Text(no_wrap=True)
+                for cell_number, (cell, width) in enumerate(zip(row, widths, strict=True)):
+                    text.append(cell.ljust(width), style_of(row_number, cell_number, cell))
+                    text.append(GAP)
+                text.rstrip()
+                self._print(text)
+
+    # --- what is under it ---
+
+    def show_stops(self, matrix: Matrix, stops: Sequence[Stop]) -> None:
+        """Why labs did not come to their end."""
+        if not stops:
+            return
+        self._title("Not run, or not to the end")
+        for stop in stops:
+            labs = name_all(stop.labs, matrix.labs, "every lab")
+            where = name_all(stop.kernels, matrix.kernels, "all kernels")
+            self._item(f"{labs} on {where}", "bold")
+            self._item(stop.error, indent=2 * INDENT)
+            for line in stop.hint.splitlines():
+                self._item(line.strip(), "dim", indent=3 * INDENT)
+
+    def show_skipped(self, matrix: Matrix, skipped: Sequence[SkippedSteps]) -> None:
+        """Steps that are skipped wherever they are come to."""
+        if not skipped:
+            return
+        self._title("Skipped steps")
+        for each in skipped:
+            steps = f"step{'s' * (len(each.numbers) > 1)} {ranges(each.numbers)}"
+            where = name_all(each.kernels, matrix.kernels, "all kernels")
+            self._item(f"{each.lab}, {steps} on {where}", "bold")
+            self._item(each.reason, indent=2 * INDENT)
+
+    def show_differences(self, matrix: Matrix, differences: Sequence[Difference]) -> None:
+        """Steps that are not the same on all kernels, or not as expected."""
+        if not differences:
+            if len(matrix.kernels) > 1:
+                self._title("No step differs between the kernels")
+            return
+        self._title("Steps that differ between kernels, or from what is expected")
+        lab = ""
+        for difference in differences:
+            if difference.lab != lab:
+                lab = difference.lab
+                self._item(lab, "bold")
+            self._item(f"{difference.number}  {difference.title}", indent=2 * INDENT)
+            self._item(f"expected {difference.expected}", "dim", indent=3 * INDENT)
+            self._findings(matrix, difference.findings)
+
+    def _findings(self, matrix: Matrix, findings: Sequence[Finding]) -> None:
+        names = [name_all(each.kernels, matrix.kernels, "all kernels") for each in findings]
+        width = min(max(map(len, names)), self._console.width // 3)
+        for name, finding in zip(names, findings, strict=True):
+            sign, word, style = SIGNS[finding.verdict] if finding.verdict else NO_VERDICT
+            mark = sign if self._has_signs else word
+            text = f"{mark} {name.ljust(width)}  {finding.text}"
+            self._item(text, style, indent=3 * INDENT, hanging=len(mark) + width + 3)
+
+    def show_changes(self, file: str, changes: Changes, releases: Sequence[str]) -> None:
+        """What is not as in an earlier matrix."""
+        self._title(f"Changed since {file}" if changes.changes else f"Nothing changed since {file}")
+        for change in changes.changes:
+            step = f", step {change.number}  {change.title}" if change.title else ""
+            where = f" on {', '.join(change.kernels)}" if change.kernels else ""
+            self._item(f"{change.lab}{where}{step}", "bold")
+            self._item(f"was {change.before}, is {change.after}", "bold red", indent=2 * INDENT)
+        if changes.new:
+            self._item(f"not in it, and no change: {', '.join(changes.new)}", "dim")
+        for release in releases:
+            self._item(f"the kernel {release}", "dim")
+
+    def show_end(self, line: str) -> None:
+        """The last line."""
+        self._print()
+        self._print(Text(line, "bold"))
+
+    # --- text ---
+
+    def _title(self, title: str) -> None:
+        self._print()
+        self._print(Text(title, "bold underline" if self._console.color_system else "bold"))
+
+    def _item(
+        self, text: str, style: str = "", *, indent: int = INDENT, hanging: int = INDENT
+    ) -> None:
+        """Text with a margin, and a wider one from its second line on."""
+        width = max(20, self._console.width - indent - hanging)
+        first, *rest = wrap(text, self._console.width - indent, width)
+        self._print(Text(" " * indent + first, style))
+        for line in rest:
+            self._print(Text(" " * (indent + hanging) + line, style))
+
+    def _print(self, text: Text | None = None) -> None:
+        try:
+            self._console.print(text or Text(), soft_wrap=True)
+        except OSError as error:
+            raise output_error(error) from error
+
+
+def style_of(row: int, column: int, cell: str) -> str:
+    """The style of the table's cell."""
+    if row == 0:
+        return "bold"
+    if row == 1:
+        return "dim"
+    return STYLES.get(cell.partition(" ")[0], "") if column else "bold"
+
+
+def split(columns: Sequence[Sequence[str]], width: int) -> Iterable[Sequence[Sequence[str]]]:
+    """Columns in blocks that fit a width, the first one in each."""
+    first, *others = columns
+    block: list[Sequence[str]] = [first]
+    for column in others:
+        needed = sum(max(map(len, each)) + len(GAP) for each in [*block, column]) - len(GAP)
+        if needed > width and len(block) > 1:
+            yield block
+            block = [first]
+        block.append(column)
+    yield block
+
+
+def wrap(text: str, first: int, width: int) -> list[str]:
+    """Lines of a text: the first may be wider than the others; runs of spaces are kept."""
+    lines, line, limit = [], "", first
+    for word in text.split(" "):
+        longer = f"{line} {word}" if line or not word else word
+        if len(longer) > limit and line.strip():
+            lines.append(line.rstrip())
+            line, limit = word, width
+        else:
+            line = longer
+    return [*lines, line.rstrip()]
+
+
+def short_names(kernels: Sequence[str]) -> list[str]:
+    """A path's last part where that alone is clear, every other name as it is."""
+    lasts = [kernel.rpartition("/")[2] for kernel in kernels]
+    return [
+        last if lasts.count(last) == 1 else kernel
+        for last, kernel in zip(lasts, kernels, strict=True)
+    ]
+
+
+def shorten(release: str) -> str:
+    """A release without what a distribution adds to it; a dash for none."""
+    short = release.partition("-")[0]
+    return short[:LONGEST_RELEASE] or "-"
+
+
+def name_all(names: Sequence[str], every: Sequence[str], word: str) -> str:
+    """Names with commas between, or a word for all of them."""
+    if len(names) == len(every) > 1:
+        return word
+    return ", ".join(names)
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Numbers in order, those that follow each other as 11-13."""
+    groups: list[list[int]] = []
+    for number in numbers:
+        if groups and groups[-1][1] == number - 1:
+            groups[-1][1] = number
+        else:
+            groups.append([number, number])
+    return ", ".join(f"{low}-{high}" if low < high else f"{low}" for low, high in groups)
