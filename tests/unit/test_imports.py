@@ -75,7 +75,9 @@ def test_a_backend_knows_neither_labs_nor_views() -> None:
 
 
 def test_a_view_knows_neither_labs_nor_backends() -> None:
-    allowed = {"model", "errors", "progress", "record", "strace", "views.terminal"}
+    allowed = {"model", "errors", "progress", "record", "strace", "views.terminal"} | {
+        "kernels.comparison"
+    }
     for name, imported in imports("labs.engine.views"):
         if imported.startswith("labs"):
             assert imported.removeprefix("labs.engine.") in allowed, f"{name}: {imported}"
