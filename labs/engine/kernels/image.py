@@ -31,9 +31,11 @@ HINT = "A kernel is a User-Mode Linux binary or a bzImage (vmlinuz), both for x8
 
 
 def read_own_kernel(text: str) -> Kernel:
-    """The kernel at a path; its modules are those that this machine has of the same release.
+    """The kernel at a path.
 
-    CannotRun where nothing is there, UsageError where it is no kernel or cannot be read.
+    Its modules are in a folder `modules` beside it, where that has a modules.dep, else those that
+    this machine has of the same release. CannotRun where nothing is there, UsageError where it is
+    no kernel or cannot be read.
     """
     path = Path(os.path.abspath(text))
     try:
@@ -52,8 +54,16 @@ def read_own_kernel(text: str) -> Kernel:
         raise UsageError(f"{text} cannot be read: {error.strerror}.") from None
     if machine is Machine.UML and not os.access(path, os.X_OK):
         raise UsageError(f"{text} cannot be executed.", f"chmod +x {text}")
-    modules = MODULES / release
-    return Kernel(text, machine, path, modules if release and modules.is_dir() else None)
+    return Kernel(text, machine, path, find_modules(path, release))
+
+
+def find_modules(path: Path, release: str) -> Path | None:
+    """The modules of the kernel at a path, None where it has none."""
+    beside = path.with_name("modules")
+    if (beside / "modules.dep").is_file():
+        return beside
+    installed = MODULES / release
+    return installed if release and installed.is_dir() else None
 
 
 def is_uml(file: IO[bytes]) -> bool:
