@@ -38,16 +38,39 @@ def examine() -> ExitStatus:
     release = os.uname().release
     python = ".".join(map(str, sys.version_info[:3]))
     sys.stdout.write(f"bindlab {VERSION}, Python {python}, Linux {release}, {describe_user()}\n\n")
+    attempts: tuple[Callable[[], Finding], ...] = (
+        lambda: try_backend("namespaces backend", open_namespaces),
+        lambda: try_backend("docker backend", open_docker_late),
+        try_kernel,
+    )
     findings = []
-    for what, opened in (
-        ("namespaces backend", open_namespaces),
-        ("docker backend", open_docker_late),
-    ):
-        findings.append(try_backend(what, opened))
+    for attempt in attempts:
+        findings.append(attempt())
         sys.stdout.write(show(findings[-1]))
         sys.stdout.flush()
     works = any(finding.works for finding in findings)
     return ExitStatus.PASSED if works else ExitStatus.CANNOT_RUN
+
+
+def try_kernel() -> Finding:
+    """Boot the newest User-Mode Linux kernel that was fetched."""
+    from labs.engine.kernels.boot import booting
+    from labs.engine.kernels.catalogue import choose_known, find_kernel
+    from labs.engine.kernels.store import find_stored
+
+    what = "isolated kernels"
+    start = time.monotonic()
+    try:
+        known = choose_known("uml")
+        fetched = [each for each in known if find_stored(each.full_name)] or known
+        name = fetched[-1].name
+        with booting(find_kernel(name)) as guest:
+            guest.wait_until_ready()
+    except (CannotRun, EngineError) as error:
+        return Finding(what, works=False, detail=error.message, hint=error.hint)
+    milliseconds = (time.monotonic() - start) * 1000
+    detail = f"{name} booted and powered off in {milliseconds:.0f} ms."
+    return Finding(what, works=True, detail=detail)
 
 
 def open_docker_late() -> AbstractContextManager[Backend]:

@@ -247,6 +247,21 @@ def test_a_lab_on_a_kernel_that_is_not_there_says_what_gets_it(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+def test_the_doctor_boots_a_kernel(tmp_path: Path) -> None:
+    done = run("doctor")
+    assert done.status == 0
+    assert f"isolated kernels: works. {NEWEST} booted" in done.output
+    done = run("doctor", XDG_CACHE_HOME=str(tmp_path))
+    assert f"to mend it: invoke kernel.fetch {NEWEST}" in done.output
+
+
+@pytest.mark.root_only
+def test_who_may_have_no_namespaces_is_told_of_kernels() -> None:
+    done = run("lab.euid", prefix=WITHOUT_NAMESPACES)
+    assert done.status == 125
+    assert "--kernel" in done.errors
+
+
 def test_a_kernel_of_its_own_has_no_docker() -> None:
     done = run("lab.euid", "--kernel", NEWEST, "--backend", "docker")
     assert done.status == 2

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from labs.engine.errors import CannotRun
 
-ALTERNATIVE = "Or let a Docker engine do it: --backend docker."
+ALTERNATIVE = (
+    "Or let a Docker engine do it: --backend docker. Or a kernel that needs no namespaces: "
+    "invoke kernel.fetch 6.12, then --kernel 6.12."
+)
 SYSCTL = Path("/proc/sys")
 
 
