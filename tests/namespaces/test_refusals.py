@@ -50,7 +50,7 @@ def check_refusal(done: Finished, status: int, *words: str, lines: int = 1) -> N
 
 def check_missing(done: Finished, *words: str) -> None:
     """The message on what is missing, the hint, and what else would work."""
-    check_refusal(done, 125, *words, "--backend docker", lines=3)
+    check_refusal(done, 125, *words, "--backend docker", "--kernel", lines=3)
 
 
 # --- the command line ---------------------------------------------------------------------
