@@ -113,11 +113,12 @@ class MatrixView:
     def _findings(self, matrix: Matrix, findings: Sequence[Finding]) -> None:
         names = [name_all(each.kernels, matrix.kernels, "all kernels") for each in findings]
         width = min(max(map(len, names)), self._console.width // 3)
-        for name, finding in zip(names, findings, strict=True):
-            sign, word, style = SIGNS[finding.verdict] if finding.verdict else NO_VERDICT
-            mark = sign if self._has_signs else word
-            text = f"{mark} {name.ljust(width)}  {finding.text}"
-            self._item(text, style, indent=3 * INDENT, hanging=len(mark) + width + 3)
+        signs = [SIGNS[each.verdict] if each.verdict else NO_VERDICT for each in findings]
+        marks = [sign if self._has_signs else word for sign, word, _ in signs]
+        mark_width = max(map(len, marks))
+        for name, finding, mark, (_, _, style) in zip(names, findings, marks, signs, strict=True):
+            text = f"{mark.ljust(mark_width)} {name.ljust(width)}  {finding.text}"
+            self._item(text, style, indent=3 * INDENT, hanging=mark_width + width + 3)
 
     def show_changes(self, file: str, changes: Changes, releases: Sequence[str]) -> None:
         """What is not as in an earlier matrix."""
@@ -141,7 +142,7 @@ class MatrixView:
 
     def _title(self, title: str) -> None:
         self._print()
-        self._print(Text(title, "bold underline" if self._console.color_system else "bold"))
+        self._item(title, "bold underline", indent=0)
 
     def _item(
         self, text: str, style: str = "", *, indent: int = INDENT, hanging: int = INDENT
