@@ -245,6 +245,30 @@ def test_a_pc_kernel_of_the_machines_own_has_its_modules(
     assert find_kernel(str(path)).modules is None
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("linux", ELF.ljust(5000) + UML_USAGE), ("vmlinuz", bz_image("6.1.0-50-amd64"))],
+)
+def test_modules_beside_a_kernel_are_its_own(
+    name: str, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labs.engine.kernels.image.MODULES", tmp_path)
+    of_machine = tmp_path / "6.1.0-50-amd64"
+    made = tmp_path / "made"
+    folder = tmp_path / "build"
+    for path in (of_machine, made, folder):
+        path.mkdir()
+    image = write_program(folder / name, content)
+    before = find_kernel(str(image)).modules
+    assert before == (of_machine if name == "vmlinuz" else None)
+    # A folder of that name may be anything: it is modules.dep that makes it the kernel's.
+    own = folder / "modules"
+    own.symlink_to(made)
+    assert find_kernel(str(image)).modules == before
+    (made / "modules.dep").touch()
+    assert find_kernel(str(image)).modules == own
+
+
 # --- the store ----------------------------------------------------------------------------
 
 MAKER = """

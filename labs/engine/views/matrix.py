@@ -112,13 +112,17 @@ class MatrixView:
 
     def _findings(self, matrix: Matrix, findings: Sequence[Finding]) -> None:
         names = [name_all(each.kernels, matrix.kernels, "all kernels") for each in findings]
-        width = min(max(map(len, names)), self._console.width // 3)
+        width = max(map(len, names))
+        if width > self._console.width // 3:
+            width = 0  # too many names for a column of their own
         signs = [SIGNS[each.verdict] if each.verdict else NO_VERDICT for each in findings]
         marks = [sign if self._has_signs else word for sign, word, _ in signs]
         mark_width = max(map(len, marks))
         for name, finding, mark, (_, _, style) in zip(names, findings, marks, signs, strict=True):
             text = f"{mark.ljust(mark_width)} {name.ljust(width)}  {finding.text}"
-            self._item(text, style, indent=3 * INDENT, hanging=mark_width + width + 3)
+            self._item(
+                text, style, indent=3 * INDENT, hanging=mark_width + 1 + (width and width + 2)
+            )
 
     def show_changes(self, file: str, changes: Changes, releases: Sequence[str]) -> None:
         """What is not as in an earlier matrix."""
