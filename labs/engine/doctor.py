@@ -38,39 +38,43 @@ def examine() -> ExitStatus:
     release = os.uname().release
     python = ".".join(map(str, sys.version_info[:3]))
     sys.stdout.write(f"bindlab {VERSION}, Python {python}, Linux {release}, {describe_user()}\n\n")
-    attempts: tuple[Callable[[], Finding], ...] = (
-        lambda: try_backend("namespaces backend", open_namespaces),
-        lambda: try_backend("docker backend", open_docker_late),
-        try_kernel,
-    )
+    attempts: dict[str, Callable[[], str]] = {
+        "namespaces backend": lambda: open_backend(open_namespaces),
+        "docker backend": lambda: open_backend(open_docker_late),
+        "isolated kernels": boot_kernel,
+    }
     findings = []
-    for attempt in attempts:
-        findings.append(attempt())
+    for what, action in attempts.items():
+        findings.append(attempt(what, action))
         sys.stdout.write(show(findings[-1]))
         sys.stdout.flush()
     works = any(finding.works for finding in findings)
     return ExitStatus.PASSED if works else ExitStatus.CANNOT_RUN
 
 
-def try_kernel() -> Finding:
+def attempt(what: str, action: Callable[[], str]) -> Finding:
+    """Do it, and say how long what it says was done took, or what it met."""
+    start = time.monotonic()
+    try:
+        done = action()
+    except (CannotRun, EngineError) as error:
+        return Finding(what, works=False, detail=error.message, hint=error.hint)
+    milliseconds = (time.monotonic() - start) * 1000
+    return Finding(what, works=True, detail=f"{done} in {milliseconds:.0f} ms.")
+
+
+def boot_kernel() -> str:
     """Boot the newest User-Mode Linux kernel that was fetched."""
     from labs.engine.kernels.boot import booting
     from labs.engine.kernels.catalogue import choose_known, find_kernel
     from labs.engine.kernels.store import find_stored
 
-    what = "isolated kernels"
-    start = time.monotonic()
-    try:
-        known = choose_known("uml")
-        fetched = [each for each in known if find_stored(each.full_name)] or known
-        name = fetched[-1].name
-        with booting(find_kernel(name)) as guest:
-            guest.wait_until_ready()
-    except (CannotRun, EngineError) as error:
-        return Finding(what, works=False, detail=error.message, hint=error.hint)
-    milliseconds = (time.monotonic() - start) * 1000
-    detail = f"{name} booted and powered off in {milliseconds:.0f} ms."
-    return Finding(what, works=True, detail=detail)
+    known = choose_known("uml")
+    fetched = [each for each in known if find_stored(each.full_name)] or known
+    name = fetched[-1].name
+    with booting(find_kernel(name)) as guest:
+        guest.wait_until_ready()
+    return f"{name} booted and powered off"
 
 
 def open_docker_late() -> AbstractContextManager[Backend]:
@@ -92,17 +96,11 @@ def describe_user() -> str:
     return "as root" if os.geteuid() == 0 else f"as uid {os.geteuid()}"
 
 
-def try_backend(what: str, opened: Callable[[], AbstractContextManager[Backend]]) -> Finding:
+def open_backend(opened: Callable[[], AbstractContextManager[Backend]]) -> str:
     """Open two hosts, listen on one, connect from the other, and read sock_diag."""
-    start = time.monotonic()
-    try:
-        with opened() as backend:
-            reach(backend)
-    except (CannotRun, EngineError) as error:
-        return Finding(what, works=False, detail=error.message, hint=error.hint)
-    milliseconds = (time.monotonic() - start) * 1000
-    detail = f"Two hosts opened, joined, observed and closed in {milliseconds:.0f} ms."
-    return Finding(what, works=True, detail=detail)
+    with opened() as backend:
+        reach(backend)
+    return "Two hosts opened, joined, observed and closed"
 
 
 def reach(backend: Backend) -> None:

@@ -11,9 +11,9 @@ import pytest
 from labs.engine.errors import CannotRun, ExitStatus
 from labs.engine.kernels.apt import find_mirror
 from labs.engine.kernels.catalogue import find_kernel
+from labs.engine.kernels.dependencies import read_dependencies
 from labs.engine.kernels.image import read_own_kernel
 from labs.engine.kernels.kernel import Machine
-from labs.engine.kernels.modules import read_dependencies
 from labs.engine.kernels.store import DOCUMENT, LOCK, PARTIAL, find_folder, find_stored
 from tests.kernels.mirror import Mirror, open_mirror
 from tests.support import (

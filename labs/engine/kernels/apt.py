@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labs.engine.backends.program import ProgramFailed, follow, need, read
 from labs.engine.errors import CannotRun, UsageError
-from labs.engine.kernels.program import ProgramFailed, follow, need, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -14,6 +14,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from labs.engine.agent import encode
 from labs.engine.errors import CannotRun, EngineError, ExitStatus
 from labs.engine.kernels.confinement import start_confined
 from labs.engine.kernels.guest import ENTROPY_SIZE, ENTROPY_VARIABLE, MODULES_VARIABLE
@@ -135,13 +136,13 @@ class Guest:
 
     def _send(self, message: Message) -> None:
         try:
-            self._channel.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+            self._channel.sendall(encode(message) + b"\n")
         except OSError:
             raise self._death() from None
 
     def _receive(self, seconds: float) -> Message:
         """The next message; EngineError where none comes in time or the guest is gone."""
-        line = self._receive_line(time.monotonic() + seconds, seconds)
+        line = self._receive_line(seconds)
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError):
@@ -150,7 +151,8 @@ class Guest:
             raise self._nonsense(line)
         return answer
 
-    def _receive_line(self, deadline: float, seconds: float) -> bytes:
+    def _receive_line(self, seconds: float) -> bytes:
+        deadline = time.monotonic() + seconds
         while b"\n" not in self._buffer:
             left = max(0.0, deadline - time.monotonic())
             ready = select.select([self._channel.fileno(), self._console], [], [], left)[0]
@@ -163,8 +165,10 @@ class Guest:
                 self._keep_console()
             if self._channel.fileno() in ready:
                 data = self._channel.recv(1 << 16)
-                if not data or len(self._buffer) > LONGEST_LINE:
-                    raise self._death() if not data else self._nonsense(bytes(self._buffer))
+                if not data:
+                    raise self._death()
+                if len(self._buffer) > LONGEST_LINE:
+                    raise self._nonsense(bytes(self._buffer))
                 self._buffer += data
         line, _, rest = self._buffer.partition(b"\n")
         self._buffer = rest
@@ -200,12 +204,12 @@ def start(kernel: Kernel, processor: int | None = None, module: str = GUEST) -> 
         console, console_theirs = os.pipe()
     except OSError as error:
         raise CannotRun(f"No channel for {kernel.name}: {error.strerror}.") from error
-    program = machine_program(kernel, module, theirs.fileno())
-    with theirs:
-        try:
-            keeper = start_confined(program, theirs, console_theirs, processor)
-        finally:
-            os.close(console_theirs)
+    with contextlib.ExitStack() as ours, theirs, os.fdopen(console_theirs, "wb"):
+        ours.callback(channel.close)
+        ours.callback(os.close, console)
+        program = machine_program(kernel, module, theirs.fileno())
+        keeper = start_confined(program, theirs, console_theirs, processor)
+        ours.pop_all()
     return Guest(kernel, keeper, channel, console)
 
 
@@ -228,7 +232,7 @@ def machine_program(kernel: Kernel, module: str, channel: int) -> Program:
     if kernel.machine is Machine.QEMU:
         from labs.engine.kernels.qemu import prepare_qemu
 
-        return prepare_qemu(kernel, guest, variables, channel)
+        return prepare_qemu(kernel, guest, variables, MEMORY, channel)
     variables[ENTROPY_VARIABLE] = os.urandom(ENTROPY_SIZE).hex()
     return functools.partial(uml_command, kernel, guest, variables, MEMORY, channel)
 

@@ -7,6 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from labs.engine.backends.program import ProgramFailed, need, read
 from labs.engine.errors import CannotRun, EngineError, ExitStatus, standard_output
 from labs.engine.kernels.apt import MIRROR_HINT, Package, Suite
 from labs.engine.kernels.catalogue import choose_known
@@ -14,7 +15,6 @@ from labs.engine.kernels.kernel import Machine
 from labs.engine.kernels.libc import PACKAGE as LIBC
 from labs.engine.kernels.libc import install_libc, needs_libc
 from labs.engine.kernels.modules import prune_modules
-from labs.engine.kernels.program import ProgramFailed, need, read
 from labs.engine.kernels.store import (
     Stored,
     find_stored,
@@ -119,7 +119,7 @@ def make(known: KnownKernel, draft: Draft, mirror: str) -> Iterator[Progress]:
 def find_packages(suite: Suite, known: KnownKernel) -> Sequence[Package]:
     """The package that is asked for, of the known version, and those that are parts of it."""
     asked = suite.find(known.package)
-    if not re.match(rf"{re.escape(known.version)}(?!\d)", asked.version):
+    if not is_version(known, asked.version):
         raise CannotRun(
             f"{known.suite} has Linux {known.version} no more: {asked.name} is {asked.version}.",
             MIRROR_HINT,
@@ -158,9 +158,14 @@ def find_one(tree: Path, patterns: Sequence[str]) -> Path:
     raise EngineError(f"The packages have nothing like {' or '.join(patterns)}.")
 
 
+def is_version(known: KnownKernel, text: str) -> bool:
+    """Whether a release or a package's version is one of this kernel's version."""
+    return re.match(rf"{re.escape(known.version)}(?!\d)", text) is not None
+
+
 def check_release(known: KnownKernel, release: str) -> None:
     """EngineError where a kernel is not of the version that its package named."""
-    if not re.match(rf"{re.escape(known.version)}(?!\d)", release):
+    if not is_version(known, release):
         raise EngineError(f"The package of Linux {known.version} holds Linux {release}.")
 
 

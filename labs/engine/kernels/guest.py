@@ -17,7 +17,9 @@ import sys
 import tty
 from typing import TYPE_CHECKING
 
-from labs.engine.agent import checked, libc
+from labs.engine.agent import checked, encode, libc
+from labs.engine.backends.namespaces.init import mount
+from labs.engine.kernels.dependencies import loading_order, read_dependencies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +49,7 @@ class Channel:
 
     def send(self, message: Message) -> None:
         """Send a message."""
-        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        data = encode(message) + b"\n"
         while data:
             data = data[os.write(self._descriptor, data) :]
 
@@ -63,12 +65,6 @@ class Channel:
 # --- making the guest fit -----------------------------------------------------------------
 
 
-def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
-    """mount(2)."""
-    arguments = [text.encode() for text in (source, target, kind)]
-    checked(libc.mount(*arguments, flags, data.encode()))
-
-
 def cover_root(modules: str) -> None:
     """Put an overlay over the machine's files: what the guest writes stays in its memory.
 
@@ -77,19 +73,19 @@ def cover_root(modules: str) -> None:
     through one, the machine's stay the root, and the guest cannot write where they are.
     """
     load_modules(modules, [OVERLAY])
-    mount("tmpfs", STAGE, "tmpfs")
+    mount(b"tmpfs", STAGE.encode(), b"tmpfs")
     for name in ("upper", "work", "root"):
         os.mkdir(f"{STAGE}/{name}")
     data = f"lowerdir=/,upperdir={STAGE}/upper,workdir={STAGE}/work"
     try:
-        mount("overlay", f"{STAGE}/root", "overlay", data=data)
+        mount(b"overlay", f"{STAGE}/root".encode(), b"overlay", data=data.encode())
     except OSError as error:
         if error.errno != errno.ENODEV:  # a kernel that was built without
             raise
         return
     if is_readable(f"{STAGE}/root{__file__}"):
         os.chdir(f"{STAGE}/root")
-        mount(".", "/", "", MS_MOVE)
+        mount(b".", b"/", None, MS_MOVE)
         os.chroot(".")
 
 
@@ -104,10 +100,10 @@ def is_readable(path: str) -> bool:
 
 def mount_system() -> None:
     """Mount what a system has beside its files: /proc, /sys, /dev and /run."""
-    mount("proc", "/proc", "proc")
-    mount("sysfs", "/sys", "sysfs")
-    mount("tmpfs", "/dev", "tmpfs", data="mode=755")
-    mount("tmpfs", "/run", "tmpfs", data="mode=755")
+    mount(b"proc", b"/proc", b"proc")
+    mount(b"sysfs", b"/sys", b"sysfs")
+    mount(b"tmpfs", b"/dev", b"tmpfs", data=b"mode=755")
+    mount(b"tmpfs", b"/run", b"tmpfs", data=b"mode=755")
     before = os.umask(0)
     for name, device in (("null", (1, 3)), ("zero", (1, 5)), ("urandom", (1, 9))):
         os.mknod(f"/dev/{name}", stat.S_IFCHR | 0o666, os.makedev(*device))
@@ -137,23 +133,10 @@ def load_modules(folder: str, wanted: Sequence[str]) -> None:
     """Load kernel modules and what they need; what is built in or not there is left to show."""
     if not folder:
         return
-    with open(f"{folder}/modules.dep", encoding="ascii") as lines:
-        entries = [line.rstrip("\n").split(":") for line in lines]
-    files = {module_name(path): path for path, _ in entries}
-    needs = {path: needed.split() for path, needed in entries}
-    loaded: set[str] = set()
-    for name in wanted:
-        if name in files:
-            # What a module needs stands in the order of its being needed: the last goes first.
-            for path in [*reversed(needs[files[name]]), files[name]]:
-                if path not in loaded:
-                    load_module(f"{folder}/{path}")
-                    loaded.add(path)
-
-
-def module_name(path: str) -> str:
-    """A module's name by its file."""
-    return path.rpartition("/")[2].partition(".")[0].replace("-", "_")
+    with open(f"{folder}/modules.dep", encoding="ascii") as file:
+        depends = read_dependencies(file.read())
+    for path in loading_order(wanted, depends):
+        load_module(f"{folder}/{path}")
 
 
 def load_module(path: str) -> None:

@@ -25,9 +25,7 @@ SETUP_MAGIC, SETUP_VERSION = 0x202, 0x20E
 SETUP_START = 0x200  # what SETUP_VERSION counts from
 RELEASE_SIZE = 256  # at most
 
-# The machine's modules, by release; and the name of a kernel's own, in the folder that it is in.
-MODULES = Path("/lib/modules")
-OWN_MODULES = "modules"
+MODULES = Path("/lib/modules")  # the machine's, by release
 
 HINT = "A kernel is a User-Mode Linux binary or a bzImage (vmlinuz), both for x86-64."
 

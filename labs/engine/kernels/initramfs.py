@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labs.engine.backends.program import need
 from labs.engine.errors import CannotRun
-from labs.engine.kernels.modules import read_dependencies
-from labs.engine.kernels.program import need
+from labs.engine.kernels.dependencies import loading_order, module_name, read_dependencies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -80,12 +80,8 @@ def align(data: bytes) -> bytes:
 def read_modules(folder: Path) -> Iterator[tuple[str, bytes]]:
     """The modules to load, decompressed, in the order in which they can be."""
     depends = read_dependencies((folder / "modules.dep").read_text())
-    paths = {Path(path).name.partition(".")[0].replace("-", "_"): path for path in depends}
-    wanted = [paths[name] for name in MODULES if name in paths]
-    # What a module needs stands in the order of its being needed: the last goes first.
-    ordered = [path for want in wanted for path in (*reversed(depends[want]), want)]
-    for path in dict.fromkeys(ordered):
-        yield Path(path).name.partition(".")[0], decompress(folder / path)
+    for path in loading_order(MODULES, depends):
+        yield module_name(path), decompress(folder / path)
 
 
 def decompress(path: Path) -> bytes:

@@ -11,8 +11,8 @@ import sys
 import sysconfig
 from typing import TYPE_CHECKING
 
+from labs.engine.backends.program import ProgramFailed, read
 from labs.engine.errors import CannotRun, EngineError
-from labs.engine.kernels.program import ProgramFailed, read
 
 if TYPE_CHECKING:
     from pathlib import Path

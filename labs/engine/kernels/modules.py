@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from labs.engine.kernels.dependencies import read_dependencies
 from labs.engine.kernels.kernel import Machine
 
 if TYPE_CHECKING:
@@ -50,12 +51,6 @@ def prune_modules(folder: Path, machine: Machine) -> None:
     for parent, _, _ in os.walk(folder, topdown=False):
         if not os.listdir(parent):
             os.rmdir(parent)
-
-
-def read_dependencies(text: str) -> dict[str, list[str]]:
-    """What each module needs, from a modules.dep."""
-    pairs = (line.split(":", 1) for line in text.splitlines())
-    return {path: needs.split() for path, needs in pairs}
 
 
 def close(paths: Iterable[str], depends: Mapping[str, Iterable[str]]) -> set[str]:

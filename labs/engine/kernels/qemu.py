@@ -11,10 +11,7 @@ import contextlib
 import hashlib
 import lzma
 import os
-import select
 import shutil
-import socket
-import subprocess
 import tempfile
 import zlib
 from typing import TYPE_CHECKING
@@ -22,7 +19,6 @@ from typing import TYPE_CHECKING
 from labs.engine.errors import CannotRun
 from labs.engine.kernels.confinement import Command
 from labs.engine.kernels.initramfs import ROOT_TAG, find_shell, make_initramfs
-from labs.engine.kernels.program import BOUND
 from labs.engine.kernels.store import find_folder
 
 if TYPE_CHECKING:
@@ -35,14 +31,12 @@ if TYPE_CHECKING:
 QEMU = "qemu-system-x86_64"
 QEMU_HINT = "sudo apt-get install --no-install-recommends qemu-system-x86 busybox-static"
 CHANNEL_DEVICE = "/dev/vport0p1"  # the first port of the first virtio console
-MEMORY = 192  # MiB; QEMU's own comes on top of it
 TRANSLATED = 32  # MiB of translated code; by default QEMU takes hundreds
 # The kernel's tests of its ciphers take a fifth of an emulated boot; with several processors it
 # would also measure an emulated clock for seconds.
 OPTIONS = "console=ttyS0 quiet panic=-1 cryptomgr.notests=1 tsc=reliable"
+CONSOLE = "/proc/self/fd/1"
 EMULATION = f"tcg,tb-size={TRANSLATED}"
-KVM_DEVICE = "/dev/kvm"
-KVM_PATIENCE = 10.0  # seconds: a boot takes one where KVM works
 
 ELF = b"\x7fELF"
 XZ = b"\xfd7zXZ\0"
@@ -65,14 +59,13 @@ def find_qemu() -> str:
 
 
 def prepare_qemu(
-    kernel: Kernel, guest: Sequence[str], variables: Mapping[str, str], channel: int
+    kernel: Kernel, guest: Sequence[str], variables: Mapping[str, str], memory: int, channel: int
 ) -> Program:
     """Make what a boot takes; what it returns boots it. CannotRun where something is missing."""
     folder = find_folder() / "boot"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Standard output is the console.
-        words = qemu_command(kernel, guest, folder, 1, channel, environment=variables)
+        words = qemu_command(kernel, guest, variables, memory, channel, folder)
     except OSError as error:
         raise CannotRun(f"Could not prepare a boot: {error.strerror}: {error.filename}.") from error
     return lambda _scratch: Command(words[0], tuple(words))
@@ -81,33 +74,30 @@ def prepare_qemu(
 def qemu_command(
     kernel: Kernel,
     guest: Sequence[str],
-    folder: Path,
-    console: int,
+    variables: Mapping[str, str],
+    memory: int,
     channel: int,
-    *,
-    environment: Mapping[str, str] | None = None,
-    kvm: bool = False,
-    processors: int = 1,
+    folder: Path,
 ) -> list[str]:
     """The command that boots a kernel and runs `guest` in it, with CHANNEL_DEVICE appended.
 
-    The console's output goes to the descriptor `console`, a pipe or a file; `channel` is a
-    connected stream socket. What is made for the boot is kept in `folder`: the uncompressed kernel
-    serves all later boots. Emulated processors wait for one another: several cost much where this
-    machine is busy. CannotRun where a program is missing, OSError where the modules' index is, or
-    nothing can be written.
+    The guest has `memory` MiB, what is QEMU's own comes on top of it; its console is standard
+    output, a pipe or a file, and `channel` a connected stream socket. What is made for the boot is
+    kept in `folder`: the uncompressed kernel serves all later boots. Emulated processors wait for
+    one another: there is one. CannotRun where a program is missing, OSError where the modules'
+    index is, or nothing can be written.
     """
     words = (*guest, CHANNEL_DEVICE)
-    initramfs = make_initramfs(kernel.modules, words, environment or {})
+    initramfs = make_initramfs(kernel.modules, words, variables)
     image = keep_uncompressed(kernel.image, folder)
     start = keep(folder / f"initramfs-{hashlib.sha256(initramfs).hexdigest()[:16]}", initramfs)
     return [
         *(find_qemu(), "-no-user-config", "-nodefaults", "-no-reboot", "-display", "none"),
-        *("-machine", "q35", "-accel", "kvm" if kvm else EMULATION, "-cpu", "max"),
-        *("-smp", str(processors), "-m", str(MEMORY), "-nic", "none"),
+        *("-machine", "q35", "-accel", EMULATION, "-cpu", "max"),
+        *("-smp", "1", "-m", str(memory), "-nic", "none"),
         *("-kernel", str(image), "-initrd", str(start), "-append", OPTIONS),
         # Through /proc, as no option takes a descriptor that is not a socket.
-        *("-chardev", f"file,id=console,path=/proc/self/fd/{console},append=on"),
+        *("-chardev", f"file,id=console,path={CONSOLE},append=on"),
         *("-serial", "chardev:console"),
         *("-chardev", f"socket,id=channel,fd={channel}"),
         *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=channel"),
@@ -166,45 +156,3 @@ def keep(path: Path, data: bytes) -> Path:
                 os.unlink(file.name)
                 raise
     return path
-
-
-def kvm_works(kernel: Kernel, folder: Path) -> bool:
-    """Whether a guest with this kernel boots with KVM, tried once after each start of the machine.
-
-    There are machines that offer it and on which guests hang or QEMU aborts.
-    """
-    if not os.access(KVM_DEVICE, os.R_OK | os.W_OK):
-        return False
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        boot = file.read().strip()
-    qemu = os.stat(find_qemu())
-    identity = f"{boot} {qemu.st_mtime_ns} {qemu.st_size} {kernel.image} {os.getuid()}"
-    path = folder / f"kvm-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-    if not path.exists():
-        keep(path, b"yes" if boots_with_kvm(kernel, folder) else b"no")
-    return path.read_bytes() == b"yes"
-
-
-def boots_with_kvm(kernel: Kernel, folder: Path) -> bool:
-    """Whether a guest's first word comes in time."""
-    guest = ("/bin/sh", "-c", 'echo > "$0"')
-    ours, channel = socket.socketpair()
-    console = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        with ours, channel:
-            descriptors = (console, channel.fileno())
-            command = qemu_command(kernel, guest, folder, *descriptors, kvm=True)
-            with subprocess.Popen(
-                [*BOUND, *command],
-                pass_fds=descriptors,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            ) as process:
-                channel.close()
-                try:
-                    return bool(select.select([ours], [], [], KVM_PATIENCE)[0] and ours.recv(1))
-                finally:
-                    process.kill()
-    finally:
-        os.close(console)

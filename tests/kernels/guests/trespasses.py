@@ -9,6 +9,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
+from labs.engine.backends.namespaces.init import mount
 from labs.engine.kernels import guest
 from tests.kernels.guests.common import power_off
 
@@ -40,7 +41,7 @@ def resolve() -> None:
 
 # No overlay: here the machine's files are at hand as they are, and can be written as far as this
 # kernel knows.
-guest.mount("machine", "/mnt", "hostfs")
+mount(b"machine", b"/mnt", b"hostfs")
 guest.mount_system()
 channel = guest.Channel(guest.open_terminal())
 channel.send({"ready": os.uname().release})

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from labs.engine.backends.docker.build import LAST_LINES, open_temporary_file
 from labs.engine.backends.docker.client import engine_errors, find_image, remove_untagged
 from labs.engine.backends.docker.images import IMAGE_LABEL, ROOT
+from labs.engine.backends.program import ending
 from labs.engine.errors import CannotRun, EngineError
 from labs.engine.progress import ImageDone, ImageStarted, InstructionStarted, OutputWritten
 
@@ -36,7 +37,6 @@ WHEELS = "wheels"  # what making them is called
 BOOTSTRAP = "bootstrap"  # what the image's label says
 DEBIAN_NAME = re.compile(r"(?P<repository>[^:@]+):(?P<suite>[a-z]+)(-slim)?")
 CONTAINER_PYTHON = "3.11"  # Debian 12's
-PATIENCE = 10.0  # seconds: for a program that was asked to end
 
 # Debian's names of what the engine calls otherwise.
 ARCHITECTURES = {"arm": "armhf", "386": "i386", "ppc64le": "ppc64el"}
@@ -162,15 +162,10 @@ def run_program(
 
 @contextlib.contextmanager
 def started(command: Sequence[str], output: IO[bytes] | None) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that is asked to end, and then made to, when the block is left before its end."""
+    """A program that writes to a file or is read from, and ends with the block."""
     to = output or subprocess.PIPE
     errors = subprocess.PIPE if output else subprocess.STDOUT
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=to, stderr=errors) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(PATIENCE)
-                process.kill()
+    with ending(
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=to, stderr=errors)
+    ) as process:
+        yield process

@@ -64,9 +64,11 @@ def setns(descriptor: int, kind: int) -> None:
     checked(libc.setns(descriptor, kind))
 
 
-def mount(source: bytes, target: bytes, kind: bytes | None, flags: int) -> None:
-    """mount(2) without data."""
-    checked(libc.mount(source, target, kind, flags, None))
+def mount(
+    source: bytes, target: bytes, kind: bytes | None, flags: int = 0, data: bytes | None = None
+) -> None:
+    """mount(2)."""
+    checked(libc.mount(source, target, kind, flags, data))
 
 
 def make_mount_namespace() -> None:

@@ -1,4 +1,4 @@
-"""Runs the programs that a fetch needs, so that none outlives it."""
+"""Runs programs that make something, so that none outlives what it is for."""
 
 from __future__ import annotations
 
@@ -70,15 +70,23 @@ def read(command: Sequence[str], folder: Path, changes: Mapping[str, str] | None
 def started(
     command: Sequence[str], folder: Path, changes: Mapping[str, str], errors: IO[bytes]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that is asked to end, and then made to, when the block is left before its end."""
-    with subprocess.Popen(
+    """A program that goes with the thread that started it, and ends with the block."""
+    process = subprocess.Popen(
         [*BOUND, *command],
         cwd=folder,
         env={**os.environ, "LC_ALL": "C.UTF-8", **changes},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
-    ) as process:
+    )
+    with ending(process):
+        yield process
+
+
+@contextlib.contextmanager
+def ending(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that is asked to end, and then made to, when the block is left before its end."""
+    with process:
         try:
             yield process
         finally:
