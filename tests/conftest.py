@@ -98,9 +98,8 @@ OBSTACLES = {
     "qemu": find_qemu_obstacle,
 }
 # What CI has to be able to run. An engine does the same for every client that it lets in, so the
-# run as root is enough there, and the ordinary user need not be let in. Isolated kernels do not yet
-# run labs from a home that others may not enter.
-PROMISED = frozenset(OBSTACLES) if IS_ROOT else frozenset({"namespaces"})
+# run as root is enough there, and the ordinary user need not be let in.
+PROMISED = frozenset(OBSTACLES) if IS_ROOT else frozenset({"namespaces", "kernels"})
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -17,7 +17,7 @@ from labs.engine.kernels import boot
 from labs.engine.kernels.boot import booting, start
 from labs.engine.kernels.catalogue import choose_known, find_kernel
 from labs.engine.model import HostOpened, RunEnded, RunStarted, StepEnded, Verdict
-from tests.support import ROOT, TIMEOUT, run
+from tests.support import ROOT, TIMEOUT, private_copy, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,6 +159,14 @@ def test_a_guest_needs_no_namespaces(name: str) -> None:
     assert (done.status, done.errors) == (0, "")
     assert "18 steps: 18 as expected" in done.output
     assert {entry for entry in os.listdir("/dev/shm") if entry.startswith("bindlab-")} <= before
+
+
+@pytest.mark.root_only
+@pytest.mark.parametrize("name", [NAMES[0], NEWEST])
+def test_a_guest_reads_the_project_in_a_home_that_is_one_users_alone(name: str) -> None:
+    with private_copy(64001) as folder:
+        done = run("lab.euid", "--kernel", name, folder=folder)
+    assert (done.status, done.errors) == (0, "")
 
 
 # --- what goes wrong ----------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 from labs.engine.backends.namespaces.backend import NamespacesBackend, open_namespaces
 from labs.engine.layout import Layout
 from labs.engine.model import Call, ProcessPlan
-from tests.support import ROOT, new_token, open_terminal, run, wait_until
+from tests.support import ROOT, new_token, open_terminal, private_copy, run, wait_until
 
 pytestmark = pytest.mark.namespaces
 
@@ -120,6 +120,13 @@ def test_a_user_without_an_account_is_told_what_is_missing() -> None:
 def test_it_can_be_called_from_the_root_folder() -> None:
     """Where Python looks for its library beside the folder it was started in, if it knows none."""
     done = run("--search-root", str(ROOT), "lab.euid", folder=Path("/"))
+    assert (done.status, done.errors) == (0, "")
+
+
+@pytest.mark.root_only
+def test_root_runs_it_from_a_home_that_is_anothers_alone() -> None:
+    with private_copy(ALICE) as folder:
+        done = run("lab.euid", folder=folder)
     assert (done.status, done.errors) == (0, "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -62,7 +63,7 @@ class Peer:
         self._hangs = False
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Send without waiting for the answer; EngineError where nobody reads it."""
+        """Send without waiting for the answer; the errors of `receive` where nobody reads it."""
         if self._hangs:
             # An answer may still come, to a question that nobody asks any more.
             raise EngineError(f"{self.what} hangs.")
@@ -72,6 +73,8 @@ class Peer:
             self._hangs = True
             raise EngineError(f"{self.what} hangs: it reads nothing.") from None
         except OSError:
+            with contextlib.suppress(OSError):
+                self.receive()  # its last words, if it had any
             raise HasDied(f"{self.what} has died.") from None
 
     def receive(self) -> Message:

@@ -127,7 +127,7 @@ class NamespacesBackend(AgentBackend):
         try:
             yield
         except HasDied:
-            self._keeper.receive()
+            self._keeper.ask({"do": "say that you live"})
             raise
 
     def _settle(self, left: int = 0) -> None:

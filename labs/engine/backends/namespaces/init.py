@@ -15,8 +15,7 @@ import socket
 import struct
 
 from labs.engine.agent import (
-    PR_CAP_AMBIENT,
-    PR_CAP_AMBIENT_CLEAR_ALL,
+    CLONE_NEWUSER,
     PR_SET_PDEATHSIG,
     Stream,
     answer_to,
@@ -24,7 +23,6 @@ from labs.engine.agent import (
     libc,
     move_channel,
     prctl,
-    set_capabilities,
     stay_readable,
     take_ids,
     take_steps,
@@ -185,27 +183,38 @@ def become_root() -> None:
     stay_readable()
 
 
-def give_up_inheritance() -> None:
-    """Keep the capabilities, and stop what this process will execute from inheriting them."""
-    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    set_capabilities(read_all_capabilities(), 0)
+def enter_user_namespace(keeper: int) -> None:
+    """Join the keeper's user namespace, with all capabilities there and none to pass on."""
+    descriptor = os.open(f"/proc/{keeper}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    setns(descriptor, CLONE_NEWUSER)
+    os.close(descriptor)
 
 
-def read_all_capabilities() -> int:
-    """The mask of all capabilities of this kernel, which a new user namespace's maker has there."""
-    with open("/proc/sys/kernel/cap_last_cap") as sysctl:
-        return (1 << int(sysctl.read()) + 1) - 1
+def main(channel: int, gate: int, keeper: int) -> NoReturn:
+    """What the interpreter of process 1 runs, first of all as its parent.
 
-
-def main(channel: int) -> NoReturn:
-    """What the interpreter of process 1 runs."""
+    All is read before the gate opens: in the user namespace the project may be out of reach.
+    """
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     stream = Stream(move_channel(channel))
+    if os.getppid() != keeper or not os.read(gate, 1):
+        os._exit(0)
+    os.close(gate)
+    take_steps(
+        stream,
+        ("enter the run's user namespace", lambda: enter_user_namespace(keeper)),
+        ("make a pid namespace", lambda: unshare(CLONE_NEWPID)),
+    )
+    pid = os.fork()
+    if pid:
+        stream.connection.close()
+        os.waitpid(pid, 0)
+        os._exit(0)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     take_steps(
         stream,
         ("make a mount namespace", make_mount_namespace),
         ("make the machine's files read-only", make_files_read_only),
         ("hide the machine's sockets", hide_sockets),
-        ("give up inheritable capabilities", give_up_inheritance),
     )
     Init(stream).serve()

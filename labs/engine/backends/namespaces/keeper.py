@@ -1,43 +1,34 @@
 """The keeper: the process that holds a run's namespaces and wires its hosts.
 
 The chain of lives: the controlling process ends, however it ends, and the kernel kills the keeper
-(PR_SET_PDEATHSIG); the keeper ends, and the kernel kills process 1 of the run; with that one goes
-every process of its pid namespace, and with them all namespaces, links and mounts.
+(PR_SET_PDEATHSIG); the keeper ends, and the kernel kills process 1's parent and it; with process 1
+goes every process of its pid namespace, and with them all namespaces, links and mounts.
+
+In the run's user namespace nobody may read what is the machine's root's, or in a folder that is one
+user's alone; so all that has yet to be read of the project is read before anybody is in there.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from labs.engine.agent import (
-    CLONE_NEWUSER,
-    PR_CAP_AMBIENT,
-    PR_CAP_AMBIENT_RAISE,
-    PR_SET_PDEATHSIG,
-    Stream,
-    answer_to,
-    list_bits,
-    prctl,
-    set_capabilities,
-    unshare,
-)
-from labs.engine.backends.namespaces import init
+from labs.engine.agent import CLONE_NEWUSER, PR_SET_PDEATHSIG, Stream, answer_to, prctl, unshare
+from labs.engine.backends.namespaces.init import CLONE_NEWNET
 
 if TYPE_CHECKING:
-    import socket
-
     from labs.engine.agent import Message
     from labs.engine.backends.namespaces.network import Network
 
 ROOT = Path(__file__).parents[4]
 START_INIT = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
-    "from labs.engine.backends.namespaces.init import main; main(int(sys.argv[2]))"
+    "from labs.engine.backends.namespaces.init import main; main(*map(int, sys.argv[2:]))"
 )
 
 
@@ -47,21 +38,25 @@ def keep(channel: socket.socket, init_channel: socket.socket, controller: int) -
     doing = "leave the controlling process"
     try:
         part_from(controller, channel.fileno(), init_channel.fileno())
+        doing = "start process 1"
+        gate, inits_gate = socket.socketpair()
+        init_parent = start_init(init_channel, inits_gate)
+        doing = "read the project"
+        from labs.engine.backends.namespaces.network import open_network
+
         doing = "make a user namespace"
         unshare(CLONE_NEWUSER)
         stream.send({})
         if stream.receive() is None:
             os._exit(0)
-        doing = "make a pid namespace"
-        unshare(init.CLONE_NEWPID)
-        doing = "start process 1"
-        init_pid = start_init(init_channel)
+        gate.send(b"\0")
         # Only now, so that process 1 starts while the kernel sets up the network.
         doing = "make a network namespace"
-        unshare(init.CLONE_NEWNET)
+        unshare(CLONE_NEWNET)
         doing = "make a bridge"
-        serve(stream)
-        os.waitpid(init_pid, 0)
+        with open_network() as network:
+            serve(stream, network)
+        os.waitpid(init_parent, 0)
     except OSError as error:
         stream.send({"errno": error.errno, "doing": doing})
     except Exception as error:
@@ -88,43 +83,40 @@ def part_from(controller: int, *descriptors: int) -> None:
     os.closerange(low, os.sysconf("SC_OPEN_MAX"))
 
 
-def start_init(channel: socket.socket) -> int:
-    """Start process 1 of the new pid namespace in an interpreter of its own; its pid out here."""
+def start_init(channel: socket.socket, gate: socket.socket) -> int:
+    """Start the parent of process 1 in an interpreter of its own; its pid.
+
+    It goes on when a byte comes through the gate.
+    """
+    keeper = os.getpid()
     pid = os.fork()
     if pid:
         channel.close()
+        gate.close()
         return pid
     try:
-        pass_on_capabilities()
-        channel.set_inheritable(True)
-        flags = ["-I", "-S", "-c", START_INIT]
-        os.execv(sys.executable, [sys.executable, *flags, str(ROOT), str(channel.fileno())])
+        for connection in (channel, gate):
+            connection.set_inheritable(True)
+        flags = ("-I", "-S", "-c", START_INIT)
+        numbers = map(str, (channel.fileno(), gate.fileno(), keeper))
+        os.execv(sys.executable, [sys.executable, *flags, str(ROOT), *numbers])
     except OSError as error:
         Stream(channel).send({"errno": error.errno, "doing": "start process 1"})
     finally:
         os._exit(1)
 
 
-def pass_on_capabilities() -> None:
-    """Let the next program have this process's capabilities: its uid is none of the namespace."""
-    everything = init.read_all_capabilities()
-    set_capabilities(everything, everything)
-    for capability in list_bits(everything):
-        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
-
-
-def serve(stream: Stream) -> None:
+def serve(stream: Stream, network: Network) -> None:
     """Answer requests until the controlling process is gone."""
-    from labs.engine.backends.namespaces.network import open_network
-
-    with open_network() as network:
-        while (request := stream.receive()) is not None:
-            stream.send(answer_to(partial(wire, network), request))
+    while (request := stream.receive()) is not None:
+        stream.send(answer_to(partial(answer, network), request))
 
 
-def wire(network: Network, request: Message) -> Message:
-    """Join a host to the run's network."""
+def answer(network: Network, request: Message) -> Message:
+    """Join a host to the run's network, or just answer."""
     match request:
+        case {"do": "say that you live"}:
+            return {}
         case {
             "do": "wire a host",
             "pid": int(pid),
