@@ -2,7 +2,7 @@
 
 A machine's speed changes from one moment to the next, so a duration alone says little; what is
 measured here is how many times longer bindlab takes than the least that the task could cost, or
-than Mininet.
+than Mininet or virtme-ng.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ WHOLE_RUN_LIMIT = 3.0
 START_LIMIT = 5.0
 MININET_LIMIT = 0.25
 CONTAINERS_LIMIT = 1.5
+KERNEL_LIMIT = 2.0
+VIRTME_LIMIT = 0.1
+AT_ONCE_LIMIT = 3.0  # seconds, on two processors
+MATRIX_LIMIT = 90.0  # seconds
 LEAST_CALLS = 10_000  # a second
 
 WHOLE_RUN_ROUNDS = 11
@@ -41,6 +45,8 @@ START_ROUNDS = 200
 HOSTS_ROUNDS = 5
 CONTAINERS_ROUNDS = 5
 CALLS_ROUNDS = 25
+KERNEL_ROUNDS = 5
+AT_ONCE_ROUNDS = 3
 
 FEW_HOSTS = 50
 MANY_HOSTS = 500
@@ -162,6 +168,7 @@ def measure_everything() -> Iterator[Comparison | NotMeasured]:
     yield compare_with_mininet(few)
     yield compare_sizes(few)
     yield from compare_containers()
+    yield from compare_kernels()
 
 
 def write_line(cells: Sequence[str]) -> None:
@@ -336,6 +343,54 @@ def compare_containers() -> Iterator[Comparison | NotMeasured]:
         yield compare_times(of_many, *seconds, CONTAINERS_LIMIT)
     except CannotRun as error:
         yield NotMeasured(of_lab, error.message)
+
+
+# --- isolated kernels ---------------------------------------------------------------------
+
+
+def compare_kernels() -> Iterator[Comparison | NotMeasured]:
+    """Whole commands on isolated kernels, against this machine's, one at a time, and virtme-ng."""
+    from labs.engine import bench_kernels as isolated
+
+    alone = f"lab.euid --kernel {isolated.VERSION} : on this kernel"
+    try:
+        names = isolated.usual_kernels()
+        isolated.time_lab("--kernel", isolated.VERSION)
+        seconds = take_turns(
+            KERNEL_ROUNDS,
+            lambda: isolated.time_lab("--kernel", isolated.VERSION),
+            isolated.time_lab,
+        )
+        yield compare_times(alone, *seconds, KERNEL_LIMIT)
+        yield compare_at_once("euid", names, AT_ONCE_ROUNDS, AT_ONCE_LIMIT)
+        yield compare_at_once("", names, 1, MATRIX_LIMIT)
+    except CannotRun as error:
+        yield NotMeasured(alone, error.message)
+        return
+    by_virtme = f"lab.euid --kernel {isolated.VERSION} : virtme-ng"
+    try:
+        with isolated.open_virtme() as guest:
+            yield compare_times(by_virtme, seconds[0], isolated.time_virtme(guest), VIRTME_LIMIT)
+    except CannotRun as error:
+        yield NotMeasured(by_virtme, error.message)
+
+
+def compare_at_once(labs: str, kernels: str, rounds: int, limit: float) -> Comparison:
+    """A matrix whose guests run side by side against one guest at a time; the limit in seconds."""
+    from labs.engine.bench_kernels import time_matrix
+
+    options = ("--kernels", kernels, "--labs", labs)
+    ours, other = take_turns(
+        rounds, lambda: time_matrix(*options), lambda: time_matrix(*options, "--jobs", "1")
+    )
+    return Comparison(
+        name=f"{labs or 'every lab'} on {kernels} : one by one",
+        ours=show_seconds(ours),
+        other=show_seconds(other),
+        ratio=ours / other,
+        limit=f"<={limit:g} s",
+        within=ours <= limit,
+    )
 
 
 # --- many hosts ---------------------------------------------------------------------------
