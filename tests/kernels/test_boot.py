@@ -20,6 +20,7 @@ from labs.engine.model import HostOpened, RunEnded, RunStarted, StepEnded, Verdi
 from tests.support import ROOT, TIMEOUT, private_copy, run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from labs.engine.kernels.boot import Guest
@@ -107,6 +108,35 @@ except EngineError as error:
 finally:
     guest.close()
 """
+
+
+@pytest.mark.parametrize("name", [*NAMES, FULL])
+def test_a_guest_takes_at_most_256_mib(name: str) -> None:
+    with booting(find_kernel(name)) as guest:
+        guest.wait_until_ready()
+        assert guest.run("euid", None, lambda _: None) is ExitStatus.PASSED
+        taken = sum(map(resident_size, descendants(guest._keeper)))
+    assert 32 < taken <= 256
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """The processes that come of this one, itself left out: it shares its memory with the tests."""
+    with open(f"/proc/{pid}/task/{pid}/children") as children:
+        for child in map(int, children.read().split()):
+            yield child
+            yield from descendants(child)
+
+
+def resident_size(pid: int) -> float:
+    """A process's share of the memory that it has (Pss of proc(5)), in MiB.
+
+    Without files that are mapped: the kernel takes that memory back when it wants it.
+    """
+    with open(f"/proc/{pid}/smaps_rollup") as rollup:
+        sizes = dict(line.split(":", 1) for line in rollup.read().splitlines()[1:])
+    return sum(int(sizes[name].split()[0]) for name in ("Pss_Anon", "Pss_Shmem")) / 1024
+
+
 # Without a user namespace root may make no others without it; a guest of root's has none.
 WITHOUT_NAMESPACES = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
 BY_NAMESPACES = {"Read-only file system"}

@@ -106,7 +106,10 @@ def _kernel_hint(doing: str, number: int) -> str:
             "IPv6 is switched off (ipv6.disable=1 on the kernel's command line); hosts have both."
         )
     if number in (errno.EOPNOTSUPP, errno.ENOENT, errno.EPROTONOSUPPORT):
-        return "The kernel lacks a module: sudo modprobe -a veth bridge tcp_diag udp_diag."
+        return (
+            "The kernel lacks a module: sudo modprobe -a veth bridge tcp_diag udp_diag. A kernel "
+            "that --kernel boots needs them built in, or in the modules folder beside it."
+        )
     if number in (errno.EINVAL, errno.ENOSYS) and "namespace" in doing:
         return "The kernel was built without namespaces (CONFIG_USER_NS, CONFIG_NET_NS)."
     return ""
