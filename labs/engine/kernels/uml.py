@@ -11,8 +11,12 @@ if TYPE_CHECKING:
 
     from labs.engine.kernels.kernel import Kernel
 
-# Nine tenths of the default boot: a benchmark of RAID's checksums, and a file system's self-test.
-BLACKLIST = ("raid6_select_algo", "raid6_init", "init_btrfs_fs", "calibrate_xor_blocks")
+# Nine tenths of the default boot: a benchmark of RAID's checksums, a file system's self-test, and
+# buffers to swap what a guest without swap never does.
+BLACKLIST = (
+    *("raid6_select_algo", "raid6_init", "init_btrfs_fs", "calibrate_xor_blocks"),
+    "init_zswap",
+)
 
 
 def uml_command(
