@@ -33,7 +33,7 @@ def list_kernels() -> ExitStatus:
     releases = {
         known: stored.release for known in KNOWN if (stored := find_stored(known.full_name))
     }
-    rows = [HEADINGS, ("host", "this one", NOTHING, os.uname().release, "yes")]
+    rows = [HEADINGS, ("this one", "the host", NOTHING, os.uname().release, "yes")]
     for known in KNOWN:
         missing = [f"no {lack.what}" for lack in lacks[known.machine]]
         if not missing and known not in releases:
