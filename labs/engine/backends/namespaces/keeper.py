@@ -49,6 +49,7 @@ def keep(channel: socket.socket, init_channel: socket.socket, controller: int) -
         stream.send({})
         if stream.receive() is None:
             os._exit(0)
+        doing = "let process 1 begin"
         gate.send(b"\0")
         # Only now, so that process 1 starts while the kernel sets up the network.
         doing = "make a network namespace"
