@@ -21,7 +21,7 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from labs.engine.chores import ROOT
+from labs.engine.bench_command import time_command, time_invoke
 from labs.engine.errors import CannotRun, EngineError, ExitStatus
 from labs.engine.layout import Layout
 from labs.engine.model import Call, ProcessPlan, Reference
@@ -215,16 +215,6 @@ def compare_whole_run() -> Comparison:
     return compare_times("invoke lab.euid : invoke --version", ours, other, WHOLE_RUN_LIMIT)
 
 
-def time_command(command: Sequence[str]) -> float:
-    """How long a command takes whose output is read from a pipe and thrown away."""
-    start = perf_counter()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
-    seconds = perf_counter() - start
-    if done.returncode:
-        raise EngineError(f"{' '.join(command)} failed: {done.stderr.decode().strip()}")
-    return seconds
-
-
 # --- one process --------------------------------------------------------------------------
 
 
@@ -331,7 +321,7 @@ def compare_containers() -> Iterator[Comparison | NotMeasured]:
         needs, many = containers.needs_of(euid), containers.many_needs()
         seconds = take_turns(
             CONTAINERS_ROUNDS,
-            lambda: containers.time_lab(euid),
+            lambda: time_invoke("lab.euid", "--backend", "docker"),
             lambda: containers.time_engine(needs),
         )
         yield compare_times(of_lab, *seconds, CONTAINERS_LIMIT)
@@ -355,11 +345,10 @@ def compare_kernels() -> Iterator[Comparison | NotMeasured]:
     alone = f"lab.euid --kernel {isolated.VERSION} : on this kernel"
     try:
         names = isolated.usual_kernels()
-        isolated.time_lab("--kernel", isolated.VERSION)
+        lab = (isolated.LAB, "--kernel", isolated.VERSION)
+        time_invoke(*lab)
         seconds = take_turns(
-            KERNEL_ROUNDS,
-            lambda: isolated.time_lab("--kernel", isolated.VERSION),
-            isolated.time_lab,
+            KERNEL_ROUNDS, lambda: time_invoke(*lab), lambda: time_invoke(isolated.LAB)
         )
         yield compare_times(alone, *seconds, KERNEL_LIMIT)
         yield compare_at_once("euid", names, AT_ONCE_ROUNDS, AT_ONCE_LIMIT)
@@ -377,11 +366,9 @@ def compare_kernels() -> Iterator[Comparison | NotMeasured]:
 
 def compare_at_once(labs: str, kernels: str, rounds: int, limit: float) -> Comparison:
     """A matrix whose guests run side by side against one guest at a time; the limit in seconds."""
-    from labs.engine.bench_kernels import time_matrix
-
-    options = ("--kernels", kernels, "--labs", labs)
+    matrix = ("kernel.matrix", "--kernels", kernels, "--labs", labs)
     ours, other = take_turns(
-        rounds, lambda: time_matrix(*options), lambda: time_matrix(*options, "--jobs", "1")
+        rounds, lambda: time_invoke(*matrix), lambda: time_invoke(*matrix, "--jobs", "1")
     )
     return Comparison(
         name=f"{labs or 'every lab'} on {kernels} : one by one",

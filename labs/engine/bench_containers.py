@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import perf_counter
@@ -22,7 +20,6 @@ from labs.engine.backends.docker.images import find_base
 from labs.engine.backends.docker.labels import CLIENT, describe_process, new_run
 from labs.engine.backends.docker.making import Maker
 from labs.engine.backends.docker.watchdog import start_watchdog
-from labs.engine.chores import ROOT
 from labs.engine.errors import EngineError
 from labs.engine.layout import Layout
 from labs.engine.model import Needs, ProcessPlan
@@ -35,18 +32,6 @@ if TYPE_CHECKING:
     from labs.engine.script import Lab
 
 MANY = 50
-
-
-def time_lab(lab: Lab) -> float:
-    """How long the whole command takes that runs this lab in containers, in seconds."""
-    start = perf_counter()
-    command = [sys.executable, "-m", "invoke", f"lab.{lab.name}", "--backend", "docker"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    seconds = perf_counter() - start
-    if done.returncode:
-        last = (done.stdout + done.stderr).strip().splitlines()[-1:]
-        raise EngineError(f"lab.{lab.name} --backend docker failed: {''.join(last)}")
-    return seconds
 
 
 def needs_of(lab: Lab) -> Needs:

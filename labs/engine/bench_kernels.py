@@ -1,19 +1,18 @@
-"""Measures isolated kernels: against this machine's own, each other, and virtme-ng."""
+"""Measures isolated kernels: which there are, and what virtme-ng takes for one."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING
 
+from labs.engine.bench_command import time_command
 from labs.engine.chores import ROOT
 from labs.engine.errors import CannotRun, EngineError
 from labs.engine.kernels.catalogue import choose_known, find_kernel
@@ -22,13 +21,12 @@ from labs.engine.kernels.qemu import check_qemu
 from labs.engine.kernels.store import find_stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from labs.engine.kernels.store import Stored
 
 VERSION = "6.12"
 LAB = "lab.euid"
-VIRTME_DEADLINE = 300.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -45,43 +43,6 @@ def usual_kernels() -> str:
     for name in names:
         find_kernel(name)
     return ",".join(names)
-
-
-def time_lab(*options: str) -> float:
-    """How long the whole command takes that runs LAB with these options, in seconds."""
-    return time_invoke(LAB, *options)
-
-
-def time_matrix(*options: str) -> float:
-    """How long `invoke kernel.matrix` takes with these options, in seconds."""
-    return time_invoke("kernel.matrix", *options)
-
-
-def time_invoke(*arguments: str) -> float:
-    """How long a command of ours takes whose output is thrown away; EngineError if it fails."""
-    return time_run([sys.executable, "-m", "invoke", *arguments])
-
-
-def time_run(command: Sequence[str]) -> float:
-    """How long a command takes; EngineError with the last line that it wrote if it fails."""
-    # virtme-ng calls programs of its own by their names alone.
-    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
-    start = perf_counter()
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | {"PATH": path},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=VIRTME_DEADLINE,
-    )
-    seconds = perf_counter() - start
-    if done.returncode:
-        last = (done.stdout + done.stderr).strip().splitlines()[-1:]
-        raise EngineError(f"{' '.join(command)} failed: {''.join(last)}")
-    return seconds
 
 
 @contextlib.contextmanager
@@ -120,7 +81,10 @@ def time_virtme(guest: VirtmeGuest) -> float:
     """
     lab = f"cd {ROOT} && {sys.executable} -m invoke {LAB}"
     machine = ("--disable-kvm", "--cpus", "1", "--memory", "512M", "--rw")
+    # It calls programs of its own by their names alone.
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    command = [guest.program, "--run", str(guest.image), *machine, "--", lab]
     try:
-        return time_run([guest.program, "--run", str(guest.image), *machine, "--", lab])
-    except (EngineError, subprocess.TimeoutExpired) as error:
-        raise CannotRun(f"virtme-ng does not run the lab: {error}") from error
+        return time_command(command, os.environ | {"PATH": path})
+    except EngineError as error:
+        raise CannotRun(f"virtme-ng does not run the lab: {error.message}") from error
