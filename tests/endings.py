@@ -6,7 +6,6 @@ A moment is a seeded random one; together they are spread over the whole of a ru
 import json
 import os
 import random
-import shutil
 import statistics
 import subprocess
 import tempfile
@@ -22,7 +21,6 @@ from typing import ClassVar, TypeAlias
 from tests.support import (
     DEADLINE,
     INVOKE,
-    ROOT,
     TIMEOUT,
     Life,
     Terminal,
@@ -44,13 +42,6 @@ INTERRUPTED = 130
 PROMPT = "Enter goes on, Ctrl-C ends: "
 SUMMARY = r"\d+ steps: \d+ as expected\n"
 NO_LIFE = Life()
-
-
-def copy_tree(folder: Path) -> Path:
-    """Copy what the command consists of to an empty folder."""
-    shutil.copy2(ROOT / "tasks.py", folder)
-    shutil.copytree(ROOT / "labs", folder / "labs")
-    return folder
 
 
 @dataclass(frozen=True)

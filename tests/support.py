@@ -58,13 +58,18 @@ def environment(token: str = "", **changes: str) -> dict[str, str]:
     return {**os.environ, **fixed, **changes}
 
 
+def copy_tree(folder: Path) -> Path:
+    """Copy what the command consists of to an empty folder."""
+    shutil.copy2(ROOT / "tasks.py", folder)
+    shutil.copytree(ROOT / "labs", folder / "labs")
+    return folder
+
+
 @contextlib.contextmanager
 def private_copy(owner: int) -> Iterator[Path]:
     """A copy of what runs, in a folder that nobody but its owner may enter; needs root."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
-        folder = Path(name)
-        shutil.copy(ROOT / "tasks.py", folder)
-        shutil.copytree(ROOT / "labs", folder / "labs")
+        folder = copy_tree(Path(name))
         for path in (folder, *folder.rglob("*")):
             os.chown(path, owner, owner)
         yield folder
@@ -182,12 +187,18 @@ def open_terminal(*arguments: str, token: str, folder: Path = ROOT) -> Iterator[
             terminal.close()
 
 
+def find_children(pid: int) -> list[int]:
+    """The pids of a process's children, whichever of its threads has forked them."""
+    found: list[int] = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread is over
+            found += [int(child) for child in children.read_text().split()]
+    return found
+
+
 def has_children(pid: int) -> bool:
     """Whether a process has a child."""
-    try:
-        return bool(Path(f"/proc/{pid}/task/{pid}/children").read_text())
-    except OSError:
-        return False
+    return bool(find_children(pid))
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE) -> None:

@@ -22,7 +22,7 @@ from labs.engine.backends.docker.cleaning import find_items
 from labs.engine.backends.docker.client import connected as connected_to_machines
 from labs.engine.backends.docker.images import BASE
 from labs.engine.backends.docker.labels import RUN
-from tests.support import DEADLINE, TIMEOUT, Finished, run, wait_for_end, wait_until
+from tests.support import DEADLINE, TIMEOUT, Finished, find_children, run, wait_for_end, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -230,15 +230,6 @@ def held_namespaces(folder: Path, size: str) -> Iterator[subprocess.Popen[bytes]
         if not wait_for_end(holder, DEADLINE):
             holder.kill()
         holder.wait()
-
-
-def find_children(pid: int) -> list[int]:
-    """The pids of a process's children, whichever of its threads has forked them."""
-    found: list[int] = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread is over
-            found += [int(child) for child in children.read_text().split()]
-    return found
 
 
 def find_child(pid: int) -> int:

@@ -29,7 +29,6 @@ from tests.endings import (
     Trials,
     check_interrupted,
     check_killed,
-    copy_tree,
     ended_in_a_pause,
     interrupted,
     killed,
@@ -39,6 +38,7 @@ from tests.endings import (
 from tests.support import (
     Machine,
     Terminal,
+    copy_tree,
     look,
     new_token,
     open_terminal,

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from labs.engine.kernels.catalogue import find_kernel
-from tests.endings import copy_tree
-from tests.support import environment, run
+from tests.support import copy_tree, environment, run
 
 if TYPE_CHECKING:
     from pathlib import Path

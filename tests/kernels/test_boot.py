@@ -17,7 +17,7 @@ from labs.engine.kernels import boot
 from labs.engine.kernels.boot import booting, start
 from labs.engine.kernels.catalogue import choose_known, find_kernel
 from labs.engine.model import HostOpened, RunEnded, RunStarted, StepEnded, Verdict
-from tests.support import ROOT, TIMEOUT, private_copy, run
+from tests.support import ROOT, TIMEOUT, find_children, private_copy, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,10 +121,9 @@ def test_a_guest_takes_at_most_256_mib(name: str) -> None:
 
 def descendants(pid: int) -> Iterator[int]:
     """The processes that come of this one, itself left out: it shares its memory with the tests."""
-    with open(f"/proc/{pid}/task/{pid}/children") as children:
-        for child in map(int, children.read().split()):
-            yield child
-            yield from descendants(child)
+    for child in find_children(pid):
+        yield child
+        yield from descendants(child)
 
 
 def resident_size(pid: int) -> float:

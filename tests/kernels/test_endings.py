@@ -18,12 +18,11 @@ from tests.endings import (
     Trials,
     check_interrupted,
     check_killed,
-    copy_tree,
     ended_in_a_pause,
     interrupted,
     killed,
 )
-from tests.support import look, new_token, open_terminal
+from tests.support import copy_tree, look, new_token, open_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,11 +18,10 @@ from tests.endings import (
     Trial,
     Trials,
     check_killed,
-    copy_tree,
     interrupted,
     killed,
 )
-from tests.support import Finished, look, new_token, open_terminal, run
+from tests.support import Finished, copy_tree, look, new_token, open_terminal, run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -53,8 +53,9 @@ from labs.engine.model import (
 )
 from labs.engine.record import Record
 from labs.engine.runner import run_lab
-from labs.engine.script import EADDRINUSE, OK, Run, between, lab
+from labs.engine.script import Run, lab
 from labs.engine.views.matrix import MatrixView, ranges, short_names, split, wrap
+from tests.unit.trial import show_each_kind
 
 if TYPE_CHECKING:
     from labs.engine.script import Lab
@@ -263,15 +264,7 @@ def test_a_run_that_stops_now_is_one_change() -> None:
 
 @lab("trial", title="One step of each kind")
 def trial(run: Run) -> None:
-    alice = run.host("server").process("alice", user="alice")
-    with run.step("ok", expect=OK, why="?"):
-        alice.listen(8080)
-    with run.step("refused", expect=EADDRINUSE.by("bind"), why="?"):
-        alice.listen(8080)
-    with run.step("measured", expect=between(1, 3, "apples"), why="?") as step:
-        step.measured(2, {"alice": 2})
-    with run.step("skipped", expect=OK, why="?") as step:
-        step.skip("no apples", since="9.9")
+    show_each_kind(run)
 
 
 @pytest.fixture(scope="module")

@@ -13,23 +13,16 @@ from labs.engine.layout import Layout
 from labs.engine.model import ENGINE, CallMade, Event, RunStarted, StepEnded
 from labs.engine.record import EVENTS, SCHEMA, Record, document, event_line
 from labs.engine.runner import plan_only, run_lab
-from labs.engine.script import EADDRINUSE, OK, Run, exactly, lab
+from labs.engine.script import OK, Run, lab
 from labs.engine.views.json import LinesView
+from tests.unit.trial import show_each_kind
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 @lab("trial", title="One step of each kind")
 def trial(run: Run) -> None:
-    alice = run.host("server").process("alice", user="alice")
-    with run.step("ok", expect=OK, why="?"):
-        alice.listen(8080)
-    with run.step("refused", expect=EADDRINUSE.by("bind"), why="?"):
-        alice.listen(8080)
-    with run.step("measured", expect=exactly(1, "apple"), why="?") as step:
-        step.measured(1, {"alice": 1})
-    with run.step("skipped", expect=OK, why="?") as step:
-        step.skip("no apples", since="9.9")
+    show_each_kind(run)
     with run.step("broken", expect=OK, why="?"):
         raise ValueError("broken")
 

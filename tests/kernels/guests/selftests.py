@@ -11,7 +11,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from labs.engine.agent import unshare
-from labs.engine.backends.namespaces.init import CLONE_NEWNET
+from labs.engine.backends.namespaces.init import CLONE_NEWNET, bring_up_loopback, write_sysctl
 from labs.engine.kernels import guest
 from tests.kernels.guests.common import be_ready, power_off
 
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
     from labs.engine.agent import Message
 
-# Requests of netdevice(7).
-SIOCSIFFLAGS, SIOCSIFADDR = 0x8914, 0x8916
-IFF_UP = 0x1
+SIOCSIFADDR = 0x8916  # of netdevice(7)
 LOOPBACK, LOOPBACK_INDEX = b"lo", 1
 IPV4, IPV6 = "10.8.8.8", "2001:db8:0:f101::1"  # those of bind_bhash.sh
 MOST_FILES = 32768  # as many as bind_bhash.sh allows
@@ -34,16 +32,15 @@ def make_network(settings: Mapping[str, str]) -> None:
     Its loopback interface is up and has two more addresses.
     """
     unshare(CLONE_NEWNET)
+    bring_up_loopback()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as four:
-        fcntl.ioctl(four, SIOCSIFFLAGS, struct.pack("16sh14x", LOOPBACK, IFF_UP))
         address = struct.pack("=H2x4s8x", socket.AF_INET, socket.inet_aton(IPV4))
         fcntl.ioctl(four, SIOCSIFADDR, struct.pack("16s16s8x", LOOPBACK + b":1", address))
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as six:
         packed = socket.inet_pton(socket.AF_INET6, IPV6)
         fcntl.ioctl(six, SIOCSIFADDR, struct.pack("=16sIi", packed, 128, LOOPBACK_INDEX))
     for name, value in settings.items():
-        with open(f"/proc/sys/net/{name}", "w") as file:
-            file.write(value)
+        write_sysctl(f"net/{name}", value)
 
 
 def run(command: Sequence[str], settings: Mapping[str, str]) -> Message:
