@@ -129,10 +129,14 @@ def descendants(pid: int) -> Iterator[int]:
 def resident_size(pid: int) -> float:
     """A process's share of the memory that it has (Pss of proc(5)), in MiB.
 
-    Without files that are mapped: the kernel takes that memory back when it wants it.
+    Without files that are mapped: the kernel takes that memory back when it wants it. One that has
+    ended, as the lab's processes inside do meanwhile, has none.
     """
-    with open(f"/proc/{pid}/smaps_rollup") as rollup:
-        sizes = dict(line.split(":", 1) for line in rollup.read().splitlines()[1:])
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    sizes = dict(line.split(":", 1) for line in lines)
     return sum(int(sizes[name].split()[0]) for name in ("Pss_Anon", "Pss_Shmem")) / 1024
 
 
