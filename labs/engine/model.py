@@ -33,6 +33,14 @@ class Verdict(StrEnum):
     FAILED = "failed"
 
 
+class Finding(StrEnum):
+    """What came of a lab's claim, on the kernel where it was put to the test."""
+
+    HOLDS = "holds"
+    CONDITIONAL = "holds if"
+    REFUTED = "does not hold"
+
+
 # --- capabilities -------------------------------------------------------------------------
 
 # From bit 0 on, in the order of include/uapi/linux/capability.h.
@@ -380,11 +388,12 @@ class RunStarted:
     """A lab begins; `started` is UTC in ISO 8601, `version` bindlab's, `kernel` as uname -r.
 
     `machine` is what booted the kernel where it is an isolated one, "uml" or "qemu"; empty where
-    it is this machine's own.
+    it is this machine's own. `claim` is what the lab puts to the test, empty for nothing.
     """
 
     lab: str
     title: str
+    claim: str
     version: str
     backend: str
     kernel: str
@@ -451,6 +460,14 @@ class StepEnded:
 
 
 @dataclass(frozen=True)
+class Concluded:
+    """What came of the lab's claim, and by which measured fact; only where no step differs."""
+
+    finding: Finding
+    fact: str
+
+
+@dataclass(frozen=True)
 class RunEnded:
     """A lab is over; `error` says what stopped it early, empty if nothing did."""
 
@@ -460,5 +477,12 @@ class RunEnded:
 
 
 Event: TypeAlias = (
-    RunStarted | HostOpened | ProcessStarted | StepStarted | CallMade | StepEnded | RunEnded
+    RunStarted
+    | HostOpened
+    | ProcessStarted
+    | StepStarted
+    | CallMade
+    | StepEnded
+    | Concluded
+    | RunEnded
 )

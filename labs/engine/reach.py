@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from labs.engine.backend import Backend
 from labs.engine.errors import EngineError
 from labs.engine.model import Call, HostPlan, ProcessPlan, Reference
-from labs.engine.script import stream_socket
+from labs.engine.remote import stream_socket
 
 
 def start_processes(backend: Backend, plans: Sequence[HostPlan], uid: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from labs.engine.model import (
     Broken,
     CallMade,
+    Concluded,
     Event,
     Failed,
     HostOpened,
@@ -31,7 +32,7 @@ from labs.engine.model import (
 if TYPE_CHECKING:
     from labs.engine.agent import Json
 
-SCHEMA = 1
+SCHEMA = 2
 
 # Classes that stand where several could, and the name by which JSON tells them apart.
 KINDS: dict[type, str] = {
@@ -51,6 +52,7 @@ EVENTS: dict[type, str] = {
     StepStarted: "step_started",
     CallMade: "call_made",
     StepEnded: "step_ended",
+    Concluded: "concluded",
     RunEnded: "run_ended",
 }
 
@@ -60,6 +62,7 @@ class Record:
 
     def __init__(self) -> None:
         self._run: dict[str, Json] = {}
+        self._conclusion: Json = None
         self._hosts: list[Json] = []
         self._processes: list[Json] = []
         self._steps: list[Json] = []
@@ -71,6 +74,8 @@ class Record:
         match event:
             case RunStarted() | RunEnded():
                 self._run |= data
+            case Concluded():
+                self._conclusion = data
             case HostOpened():
                 self._hosts.append(data)
             case ProcessStarted():
@@ -93,6 +98,7 @@ class Record:
             "hosts": self._hosts,
             "processes": self._processes,
             "steps": self._steps,
+            "conclusion": self._conclusion,
         }
 
 

@@ -21,7 +21,7 @@ from labs.engine.errors import (
     standard_output,
 )
 from labs.engine.layout import Layout
-from labs.engine.model import PLAN, CallMade, RunEnded, RunStarted, StepEnded, Verdict
+from labs.engine.model import PLAN, CallMade, Concluded, RunEnded, RunStarted, StepEnded, Verdict
 from labs.engine.script import Run
 from labs.engine.session import Session
 from labs.engine.version import VERSION
@@ -145,6 +145,7 @@ def run_lab(lab: Lab, backend: Backend, layout: Layout, views: Sequence[View]) -
         RunStarted(
             lab.name,
             lab.title,
+            lab.claim,
             VERSION,
             backend.name,
             backend.kernel,
@@ -242,7 +243,7 @@ def plan_only(view: View) -> View:
         match event:
             case RunStarted():
                 view(replace(event, backend=PLAN))
-            case StepEnded():
+            case StepEnded() | Concluded():
                 pass
             case CallMade():
                 view(replace(event, result="", errno=""))

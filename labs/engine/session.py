@@ -14,8 +14,10 @@ from labs.engine.model import (
     Call,
     CallMade,
     CallResult,
+    Concluded,
     Credentials,
     Event,
+    Finding,
     HostOpened,
     HostPlan,
     OpenedHost,
@@ -67,6 +69,7 @@ class Session:
         self._hosts: dict[str, str] = {}
         self._credentials: dict[str, Credentials] = {}
         self._step: StepStarted | None = None
+        self._has_concluded = False
         self._touched: list[str] = []
 
     # --- hosts and processes ---
@@ -146,6 +149,8 @@ class Session:
         """From here on calls belong to this step."""
         if self._step is not None:
             raise LabError("A step inside a step.")
+        if self._has_concluded:
+            raise LabError("A step after the conclusion.")
         self._step = step
         self._touched = []
         self.calls_made = 0
@@ -168,6 +173,14 @@ class Session:
             for host in hosts
         )
         self._emit(StepEnded(step.number, outcome, verdict, evidence))
+
+    def conclude(self, finding: Finding, fact: str) -> None:
+        """Say what came of the claim, where all steps that were made were as expected."""
+        if self._step is not None or self._has_concluded or not self.verdicts:
+            raise LabError("A conclusion comes once, after all steps.")
+        self._has_concluded = True
+        if Verdict.DIFFERS not in self.verdicts:
+            self._emit(Concluded(finding, fact))
 
     # --- the parts ---
 

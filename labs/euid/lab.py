@@ -8,6 +8,7 @@ from labs.engine.script import (
     EADDRINUSE,
     EPERM,
     OK,
+    Finding,
     Host,
     Process,
     Run,
@@ -20,7 +21,11 @@ from labs.engine.script import (
 CONNECTIONS = 40
 
 
-@lab("euid", title="Only sockets that one user made may share a port by SO_REUSEPORT")
+@lab(
+    "euid",
+    title="Only sockets that one user made may share a port by SO_REUSEPORT",
+    claim="Processes that share a port by SO_REUSEPORT must have the same EUID.",
+)
 def euid(run: Run) -> None:
     """Alice's group forms, others try to join it, clients come, and Alice leaves."""
     port = run.port(8080)
@@ -55,6 +60,12 @@ def euid(run: Run) -> None:
         wait_until_none(run, server, port, "LAST_ACK")
         step.measured(sum(row.state != "LISTEN" for row in server.sockets(port)))
     leave_the_port(run, bob, port, members)
+    run.conclude(
+        Finding.CONDITIONAL,
+        "the EUID was each process's at socket() and has owned the socket since: the kernel "
+        "compares the sockets' owners. A root whose socket was Alice's joined, an Alice whose "
+        "socket was root's did not; and no other network namespace is asked.",
+    )
 
 
 def form_group(run: Run, alice: Process, port: int) -> list[Socket]:

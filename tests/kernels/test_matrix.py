@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from labs.engine.record import SCHEMA
 from tests.support import run
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def test_each_lab_is_recorded_on_each_kernel(measured: Path) -> None:
     assert text.count('"lab": "euid"') >= 3
     for release in ('"5.10.', '"7.2.'):
         assert release in text
-    assert json.loads(text)["schema"] == 1
+    assert json.loads(text)["schema"] == SCHEMA
 
 
 def test_what_has_not_changed_is_a_pass(measured: Path) -> None:

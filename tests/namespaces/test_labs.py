@@ -16,6 +16,7 @@ from labs.engine.layout import Layout
 from labs.engine.model import (
     Call,
     CallResult,
+    Concluded,
     Event,
     HostPlan,
     OpenedHost,
@@ -60,6 +61,13 @@ def test_a_lab_passes(name: str, seed: int | None, backend: NamespacesBackend) -
     others = {step.verdict for step in steps if step.number not in expected}
     assert others == {Verdict.PASSED}
     assert len(steps) - len(expected) > 1
+
+
+@pytest.mark.parametrize("name", [name for name in LABS if LABS[name].claim])
+def test_a_claim_comes_to_a_conclusion(name: str, backend: NamespacesBackend) -> None:
+    events: list[Event] = []
+    run_lab(LABS[name], backend, Layout(None), [events.append])
+    assert len([event for event in events if isinstance(event, Concluded)]) == 1
 
 
 @pytest.mark.parametrize("name", LABS)

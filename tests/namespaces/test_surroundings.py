@@ -15,6 +15,7 @@ import pytest
 from labs.engine.backends.namespaces.backend import NamespacesBackend, open_namespaces
 from labs.engine.layout import Layout
 from labs.engine.model import Call, ProcessPlan
+from labs.engine.record import SCHEMA
 from tests.support import ROOT, new_token, open_terminal, private_copy, run, wait_until
 
 pytestmark = pytest.mark.namespaces
@@ -54,7 +55,7 @@ def test_a_record_follows_a_symbolic_link_and_keeps_the_mode(tmp_path: Path) -> 
     link.symlink_to(target)
     assert run("lab.euid", "--dry", "--json", str(link)).status == 0
     assert link.is_symlink()
-    assert json.loads(target.read_text())["schema"] == 1
+    assert json.loads(target.read_text())["schema"] == SCHEMA
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
@@ -69,7 +70,7 @@ def test_standard_output_by_its_device_stays_one(tmp_path: Path) -> None:
     done = run("lab.euid", "--dry", "--json", "/dev/stdout")
     assert done.status == 0
     assert os.readlink("/dev/stdout") == before
-    assert '"schema": 1' in done.output
+    assert f'"schema": {SCHEMA}' in done.output
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "", "no/such/folder"])

@@ -51,7 +51,7 @@ from labs.engine.model import (
     Succeeded,
     Verdict,
 )
-from labs.engine.record import Record
+from labs.engine.record import SCHEMA, Record
 from labs.engine.runner import run_lab
 from labs.engine.script import Run, lab
 from labs.engine.views.matrix import MatrixView, ranges, short_names, split, wrap
@@ -306,9 +306,9 @@ def spoilt(document: Any, how: str) -> Any:
         case "a list":
             return [document]
         case "a record":
-            return {"schema": 1, "runs": [run["record"]]}
+            return {"schema": SCHEMA, "runs": [run["record"]]}
         case "schema":
-            document["schema"] = 2
+            document["schema"] = 1
         case "kernel":
             run["kernel"] = "7.2"
         case "status":

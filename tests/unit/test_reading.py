@@ -15,11 +15,13 @@ from labs.engine.layout import Layout
 from labs.engine.model import (
     Broken,
     CallMade,
+    Concluded,
     Credentials,
     Event,
     Evidence,
     Expectation,
     Failed,
+    Finding,
     HostOpened,
     Measured,
     Ok,
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 
 UIDS = Credentials(1, 2, 3, 4)
 TIME = "2026-01-01T00:00:00Z"
-RUN = RunStarted("euid", "A title", "1.0", "namespaces", "6.18", "", 7, TIME)
+RUN = RunStarted("euid", "A title", "A claim", "1.0", "namespaces", "6.18", "", 7, TIME)
 ROW = SocketRow("tcp", "LISTEN", ("0.0.0.0", 80), ("::", 0), 64001, 7, 2, 128)
 SOCKET = SocketEvidence(ROW, "alice", ("alice", "child"), True, False)
 ORPHAN = SocketEvidence(replace(ROW, inode=0), "", (), None, None)
@@ -81,6 +83,7 @@ VARIANTS: list[Event] = [
     CallMade("alice", 64001, "bind(3, 0.0.0.0:80)", "-1 EPERM", "EPERM"),
     *(StepEnded(1, outcome, Verdict.PASSED, (EVIDENCE,)) for outcome in OUTCOMES),
     *(StepEnded(1, Succeeded(), verdict, ()) for verdict in Verdict),
+    *(Concluded(finding, "It was so.") for finding in Finding),
     RunEnded(0),
     RunEnded(70, "It broke.", "Mend it."),
 ]
@@ -197,8 +200,8 @@ def test_another_type_is_refused(event: Event) -> None:
 @pytest.mark.parametrize(
     ("event", "path", "value", "reason"),
     [
-        (RUN, ("schema",), 2, "schema 2 is not 1"),
-        (RUN, ("schema",), True, "schema True is not 1"),
+        (RUN, ("schema",), 1, "schema 1 is not 2"),
+        (RUN, ("schema",), True, "schema True is not 2"),
         (RUN, ("event",), "run_paused", "'run_paused' is none of run_started, "),
         (RUN, ("seed",), True, "seed: True is no int or NoneType"),
         (RUN, ("mood",), "good", "{'mood'} missing or surplus in RunStarted"),
@@ -224,7 +227,7 @@ def test_the_reason_is_short() -> None:
     for path in (("schema",), ("event",), ("kernel",), ("seed",)):
         with pytest.raises(ValueError) as caught:
             read_event(put(as_read(RUN), path, ["x" * 10_000] * 100))
-        assert len(str(caught.value)) < 300
+        assert len(str(caught.value)) < 400
 
 
 def random_json(source: random.Random, depth: int = 4) -> Json:

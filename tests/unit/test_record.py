@@ -10,7 +10,7 @@ import pytest
 
 from labs.engine.backends.fake import FakeBackend
 from labs.engine.layout import Layout
-from labs.engine.model import ENGINE, CallMade, Event, RunStarted, StepEnded
+from labs.engine.model import ENGINE, CallMade, Concluded, Event, Finding, RunStarted, StepEnded
 from labs.engine.record import EVENTS, SCHEMA, Record, document, event_line
 from labs.engine.runner import plan_only, run_lab
 from labs.engine.script import OK, Run, lab
@@ -129,3 +129,34 @@ def test_the_stream_has_every_event_in_order(events: list[Event], tmp_path: Path
     assert lines[-1]["event"] == "run_ended"
     for line in lines:
         jsonschema.validate(line, {**schema()["$defs"]["event"], "$defs": schema()["$defs"]})
+
+
+@lab("concluding", title="It comes to its end", claim="A free port can be had.")
+def concluding(run: Run) -> None:
+    alice = run.host("server").process("alice", user="alice")
+    with run.step("listen", expect=OK, why="?"):
+        alice.listen(8080)
+    run.conclude(Finding.HOLDS, "it could")
+
+
+def test_a_conclusion_is_kept() -> None:
+    events: list[Event] = []
+    run_lab(concluding, FakeBackend(), Layout(None), [events.append])
+    found = as_read([record_of(events)])
+    jsonschema.Draft202012Validator(schema()).validate(found)
+    (run,) = found["runs"]
+    assert run["claim"] == "A free port can be had."
+    assert run["conclusion"] == {"finding": "holds", "fact": "it could"}
+    assert event_line(events[-2]) == {"schema": SCHEMA, "event": "concluded", **run["conclusion"]}
+
+
+def test_without_a_conclusion_there_is_none(events: list[Event]) -> None:
+    (run,) = as_read([record_of(events)])["runs"]
+    assert (run["claim"], run["conclusion"]) == ("", None)
+
+
+def test_a_plan_concludes_nothing() -> None:
+    events: list[Event] = []
+    run_lab(concluding, FakeBackend(), Layout(None), [plan_only(events.append)])
+    assert not [event for event in events if isinstance(event, Concluded)]
+    assert events

@@ -10,12 +10,13 @@ import pytest
 from labs.engine.backends.fake import FakeBackend
 from labs.engine.errors import ExitStatus
 from labs.engine.layout import Layout
-from labs.engine.model import CallMade, Event, RunEnded, StepEnded, Verdict
+from labs.engine.model import CallMade, Concluded, Event, RunEnded, StepEnded, Verdict
 from labs.engine.runner import judge, run_lab
 from labs.engine.script import (
     EADDRINUSE,
     EPERM,
     OK,
+    Finding,
     Process,
     Run,
     between,
@@ -286,3 +287,61 @@ def test_waiting_in_vain_says_for_what(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_status_of_a_run(verdicts: list[Verdict], status: ExitStatus) -> None:
     assert judge(verdicts) is status
+
+
+# --- a conclusion -------------------------------------------------------------------------
+
+
+def conclusions(events: list[Event]) -> list[Concluded]:
+    return [event for event in events if isinstance(event, Concluded)]
+
+
+def test_a_conclusion_comes_after_the_steps() -> None:
+    def body(run: Run, alice: Process) -> None:
+        listen(run, alice)
+        run.conclude(Finding.HOLDS, "it was so")
+
+    events = run_body(body)
+    assert events[-2:] == [Concluded(Finding.HOLDS, "it was so"), RunEnded(ExitStatus.PASSED)]
+
+
+def test_where_a_step_differs_nothing_is_concluded() -> None:
+    def body(run: Run, alice: Process) -> None:
+        with run.step("listen", expect=EADDRINUSE, why="?"):
+            alice.listen(8080)
+        run.conclude(Finding.HOLDS, "it was so")
+
+    events = run_body(body)
+    assert conclusions(events) == []
+    assert end(events) == RunEnded(ExitStatus.DIFFERS)
+
+
+def conclude_first(run: Run, alice: Process) -> None:
+    run.conclude(Finding.HOLDS, "it was so")
+
+
+def conclude_twice(run: Run, alice: Process) -> None:
+    listen(run, alice)
+    run.conclude(Finding.HOLDS, "it was so")
+    run.conclude(Finding.REFUTED, "it was not")
+
+
+def conclude_inside(run: Run, alice: Process) -> None:
+    with run.step("listen", expect=OK, why="?"):
+        alice.listen(8080)
+        run.conclude(Finding.HOLDS, "it was so")
+
+
+def go_on_after_it(run: Run, alice: Process) -> None:
+    listen(run, alice)
+    run.conclude(Finding.HOLDS, "it was so")
+    with run.step("again", expect=EADDRINUSE, why="?"):
+        alice.listen(8080)
+
+
+@pytest.mark.parametrize("body", [conclude_first, conclude_twice, conclude_inside, go_on_after_it])
+def test_a_conclusion_in_a_wrong_place(body: Callable[[Run, Process], None]) -> None:
+    ended = end(run_body(body))
+    assert ended.status == ExitStatus.FAILED
+    assert "conclusion" in ended.error
+    assert f"{__file__}:" in ended.error

@@ -8,10 +8,12 @@ import pytest
 from labs.engine.model import (
     ENGINE,
     CallMade,
+    Concluded,
     Credentials,
     Event,
     Evidence,
     Failed,
+    Finding,
     Ok,
     ProcessEvidence,
     ProcessStarted,
@@ -30,7 +32,9 @@ from labs.engine.views.terminal import TerminalView, aligned, grouped
 
 ALICE = Credentials(64001, 64001, 64001, 64001)
 MIXED = ProcessEvidence("alice", Credentials(64001, 64002, 64002, 64002), 0)
-RUN = RunStarted("euid", "A title", "1.0", "namespaces", "6.18", "", 7, "2026-01-01T00:00:00+00:00")
+RUN = RunStarted(
+    "euid", "A title", "A claim", "1.0", "namespaces", "6.18", "", 7, "2026-01-01T00:00:00+00:00"
+)
 
 
 class Terminal(io.StringIO):
@@ -87,7 +91,7 @@ def one_step(
 def test_a_step_shows_calls_evidence_outcome_and_reason() -> None:
     lines = show(one_step()).splitlines()
     assert lines[0] == "euid  A title"
-    assert lines[1] == "namespaces, Linux 6.18, bindlab 1.0, seed 7"
+    assert lines[2] == "namespaces, Linux 6.18, bindlab 1.0, seed 7"
     assert " 1  Alice listens" in lines
     folded = [" ".join(line.split()) for line in lines]
     assert "alice/64002 bind(3, 0.0.0.0:80) = 0" in folded
@@ -99,7 +103,7 @@ def test_a_step_shows_calls_evidence_outcome_and_reason() -> None:
 
 
 def test_the_header_says_what_booted_an_isolated_kernel() -> None:
-    header = show([replace(RUN, machine="uml", seed=None)]).splitlines()[1]
+    header = show([replace(RUN, machine="uml", seed=None)]).splitlines()[2]
     assert header == "namespaces, Linux 6.18 (uml), bindlab 1.0"
 
 
@@ -233,3 +237,14 @@ def test_a_clients_connections_are_one_line() -> None:
 
 def test_wide_characters_take_two_columns() -> None:
     assert aligned([["端口", "x"], ["port", "y"]]) == ["端口  x", "port  y"]
+
+
+def test_a_claim_and_what_came_of_it() -> None:
+    conclusion = Concluded(Finding.CONDITIONAL, "one user made both")
+    lines = show([RUN, conclusion, RunEnded(0)]).splitlines()
+    assert lines[1] == "claim: A claim"
+    assert lines[lines.index("The claim holds if:") + 1].strip() == "one user made both"
+
+
+def test_without_a_claim_no_line_is_lost_on_it() -> None:
+    assert "claim" not in show([replace(RUN, claim=""), RunEnded(0)])

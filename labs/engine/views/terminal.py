@@ -18,6 +18,7 @@ from labs.engine.model import (
     ENGINE,
     PLAN,
     CallMade,
+    Concluded,
     Event,
     Evidence,
     ProcessEvidence,
@@ -104,6 +105,10 @@ class TerminalView:
             case StepEnded():
                 self._end_step(event)
                 self._flush()
+            case Concluded():
+                self._print()
+                self._print(Text(f"The claim {event.finding}:", "bold"))
+                self._print_text(event.fact)
             case RunEnded():
                 self._show_plan()
                 self._end_run(event)
@@ -115,6 +120,8 @@ class TerminalView:
         self._processes, self._steps = {}, {}
         seed = "" if event.seed is None else f", seed {event.seed}"
         self._print(Text.assemble((event.lab, "bold"), "  ", event.title))
+        if event.claim:
+            self._print(Text(f"claim: {event.claim}"))
         machine = f" ({event.machine})" if event.machine else ""
         where = f"{event.backend}, Linux {event.kernel}{machine}"
         if event.backend == PLAN:

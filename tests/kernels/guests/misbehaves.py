@@ -5,7 +5,7 @@ import time
 
 from labs.engine.kernels import guest
 from labs.engine.model import RunStarted
-from labs.engine.record import event_line
+from labs.engine.record import SCHEMA, event_line
 from tests.kernels.guests.common import be_ready
 
 
@@ -36,7 +36,7 @@ def misbehave(channel: guest.Channel, how: str) -> None:
         case "array":
             os.write(channel._descriptor, b"[1]\n")
         case "event":
-            channel.send({"event": "step_started", "schema": 1})
+            channel.send({"event": "step_started", "schema": SCHEMA})
         case "pass":  # a good end without a run that has ended so
             channel.send({"end": 0})
         case "endless":
@@ -47,6 +47,6 @@ def misbehave(channel: guest.Channel, how: str) -> None:
 channel = be_ready()
 request = channel.receive()
 assert request
-started = RunStarted("x", "x", "0", "namespaces", os.uname().release, "", None, "")
+started = RunStarted("x", "x", "", "0", "namespaces", os.uname().release, "", None, "")
 channel.send(event_line(started))
 misbehave(channel, str(request["lab"]))

@@ -1,0 +1,283 @@
+"""What a script drives: hosts, processes and their sockets, all of them elsewhere.
+
+A remote process offers the names of Python's `socket` and `os` modules, so that a lab reads like
+the program that it stands for. A call that the kernel refuses raises CallError, an OSError.
+"""
+
+import socket as socket_module
+from collections.abc import Sequence
+from signal import SIGKILL
+
+from labs.engine.model import (
+    Address,
+    Argument,
+    Call,
+    CallResult,
+    HostPlan,
+    OpenedHost,
+    Publication,
+    Reference,
+    SocketRow,
+)
+from labs.engine.session import CallError, Session
+
+ANY = "0.0.0.0"
+BACKLOG = 128
+
+
+class Host:
+    """A network namespace with its own addresses.
+
+    `machine_port` is the port of the machine's under which a port of the host is published, 0 where
+    none is.
+    """
+
+    def __init__(self, session: Session, plan: HostPlan, opened: OpenedHost) -> None:
+        self._session = session
+        self.name = plan.name
+        self.ipv4 = plan.ipv4
+        self.ipv6 = plan.ipv6
+        self.machine_port = opened.machine_port
+
+    def process(
+        self, name: str, *, user: str, capabilities: Sequence[str] = (), remapped: bool = False
+    ) -> "Process":
+        """Start a process that takes its user before it makes a socket.
+
+        It has the capabilities(7) that are named and no others, root too. One that is `remapped`
+        is in a user namespace of its own: its uid there is the user's, and to the rest of the run
+        it is another user.
+        """
+        self._session.start_process(name, self.name, user, capabilities, remapped=remapped)
+        return Process(self._session, name, self)
+
+    def sockets(self, port: int) -> list[SocketRow]:
+        """What sock_diag says of this host now: its sockets with this local port."""
+        rows = self._session.sockets(self.name)
+        return [row for row in rows if row.local[1] == port]
+
+
+class Process:
+    """A real process on a host, under one user, driven call by call."""
+
+    def __init__(self, session: Session, name: str, host: Host) -> None:
+        self._session = session
+        self.name = name
+        self.host = host
+
+    def socket(
+        self,
+        family: int = socket_module.AF_INET,
+        kind: int = socket_module.SOCK_STREAM,
+        protocol: int = 0,
+    ) -> "Socket":
+        """socket(2)."""
+        (result,) = self.perform(call("socket", family, kind, protocol))
+        return Socket(self, number(result))
+
+    def listen(
+        self,
+        port: int,
+        *,
+        address: str = ANY,
+        reuseport: bool = False,
+        reuseaddr: bool = False,
+        backlog: int = BACKLOG,
+    ) -> "Socket":
+        """socket(), setsockopt(), bind() and listen(), as a TCP server starts.
+
+        Where one is refused, the socket is closed again, as at the end of such a server.
+        """
+        new = Reference(0)
+        options = [
+            call("setsockopt", new, socket_module.SOL_SOCKET, option, 1)
+            for option, wanted in (
+                (socket_module.SO_REUSEADDR, reuseaddr),
+                (socket_module.SO_REUSEPORT, reuseport),
+            )
+            if wanted
+        ]
+        return self._open(
+            address, *options, call("bind", new, (address, port)), call("listen", new, backlog)
+        )
+
+    def connect(self, address: Address) -> "Socket":
+        """socket() and connect(), as a TCP client starts; closed again where it is refused."""
+        return self._open(address[0], call("connect", Reference(0), address))
+
+    def connect_many(self, address: Address, count: int) -> "list[Socket]":
+        """The same, `count` times over, sent in one message."""
+        calls: list[Call] = []
+        for _ in range(count):
+            new = Reference(len(calls))
+            calls += [call("socket", *stream_socket(address[0])), call("connect", new, address)]
+        results = self.perform(*calls)
+        return [Socket(self, number(result)) for result in results[::2]]
+
+    def fork(self, name: str) -> "Process":
+        """fork(2): the child inherits the sockets; ask for them with `inherited`."""
+        self._session.fork_process(self.name, name)
+        return Process(self._session, name, self.host)
+
+    def inherited(self, socket: "Socket") -> "Socket":
+        """This process's copy of a socket that its parent had when it forked."""
+        return Socket(self, socket.descriptor)
+
+    def exec(self, path: str, *arguments: str) -> None:
+        """execve(2): the program takes this process's place, with its inheritable sockets."""
+        self.perform(call("exec", path, (path, *arguments)))
+
+    def exit(self, status: int = 0) -> None:
+        """exit(2): the process ends by itself; returns when it is gone."""
+        self.perform(call("exit", status))
+        self._session.end_process(self.name, 0)
+
+    def kill(self, signal: int = SIGKILL) -> None:
+        """End the process by a signal from outside; returns when it is gone."""
+        self._session.end_process(self.name, signal)
+
+    def seteuid(self, user: str | int) -> None:
+        """seteuid(2)."""
+        self.perform(call("seteuid", self.uid(user)))
+
+    def setuid(self, user: str | int) -> None:
+        """setuid(2)."""
+        self.perform(call("setuid", self.uid(user)))
+
+    def setreuid(self, real: str | int, effective: str | int) -> None:
+        """setreuid(2)."""
+        self.perform(call("setreuid", self.uid(real), self.uid(effective)))
+
+    def setresuid(self, real: str | int, effective: str | int, saved: str | int) -> None:
+        """setresuid(2)."""
+        self.perform(call("setresuid", *(self.uid(user) for user in (real, effective, saved))))
+
+    def setfsuid(self, user: str | int) -> None:
+        """setfsuid(2), which the kernel never answers with an error."""
+        self.perform(call("setfsuid", self.uid(user)))
+
+    def perform(self, *calls: Call) -> list[CallResult]:
+        """Make calls in one message; CallError for the first that is refused, the last made."""
+        return list(self._session.perform(self.name, calls))
+
+    def _open(self, address: str, *calls: Call) -> "Socket":
+        try:
+            results = self.perform(call("socket", *stream_socket(address)), *calls)
+        except CallError as error:
+            self.perform(*(call("close", number(result)) for result in error.results[:1]))
+            raise
+        return Socket(self, number(results[0]))
+
+    def uid(self, user: str | int) -> int:
+        """The uid of a user by name; a number stands for itself."""
+        return user if isinstance(user, int) else self._session.layout.uid(user)
+
+
+class Socket:
+    """A socket of a remote process, by its descriptor there."""
+
+    def __init__(self, process: Process, descriptor: int) -> None:
+        self.process = process
+        self.descriptor = descriptor
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        """setsockopt(2) with a number."""
+        self._perform("setsockopt", level, option, value)
+
+    def getsockopt(self, level: int, option: int) -> int:
+        """getsockopt(2) of a number."""
+        return number(self._perform("getsockopt", level, option))
+
+    def bind(self, address: Address) -> None:
+        """bind(2)."""
+        self._perform("bind", address)
+
+    def listen(self, backlog: int = BACKLOG) -> None:
+        """listen(2)."""
+        self._perform("listen", backlog)
+
+    def accept(self) -> "Socket":
+        """accept(2): waits for a connection."""
+        return Socket(self.process, number(self._perform("accept")))
+
+    def accept_many(self, count: int) -> "list[Socket]":
+        """The same, `count` times over, sent in one message."""
+        calls = [call("accept", self.descriptor)] * count
+        results = self.process.perform(*calls) if calls else []
+        return [Socket(self.process, number(result)) for result in results]
+
+    def connect(self, address: Address) -> None:
+        """connect(2)."""
+        self._perform("connect", address)
+
+    def send(self, text: str) -> int:
+        """send(2): the number of bytes taken; each character is one byte (Latin-1)."""
+        return number(self._perform("send", text))
+
+    def recv(self, size: int) -> str:
+        """recv(2): waits for data; empty at the end of the stream."""
+        return str(self._perform("recv", size).value)
+
+    def shutdown(self, how: int) -> None:
+        """shutdown(2)."""
+        self._perform("shutdown", how)
+
+    def close(self) -> None:
+        """close(2)."""
+        self._perform("close")
+
+    def getsockname(self) -> Address:
+        """getsockname(2)."""
+        value = self._perform("getsockname").value
+        assert isinstance(value, tuple)
+        return value
+
+    def inode(self) -> int:
+        """fstat(2): the socket's inode number, by which sock_diag knows it."""
+        return number(self._perform("fstat"))
+
+    def fchown(self, user: str | int) -> None:
+        """fchown(2) to this user, the group as it is."""
+        self._perform("fchown", self.process.uid(user), -1)
+
+    def set_inheritable(self, inheritable: bool) -> None:
+        """Whether the socket outlives exec (FD_CLOEXEC of fcntl(2), the other way round)."""
+        self._perform("set_inheritable", int(inheritable))
+
+    def _perform(self, name: str, *arguments: Argument) -> CallResult:
+        (result,) = self.process.perform(call(name, self.descriptor, *arguments))
+        return result
+
+
+def close_all(sockets: Sequence[Socket]) -> None:
+    """close(2) of each, in one message for each process."""
+    processes = {socket.process.name: socket.process for socket in sockets}
+    for process in processes.values():
+        owned = [socket for socket in sockets if socket.process.name == process.name]
+        process.perform(*(call("close", socket.descriptor) for socket in owned))
+
+
+def publication(port: int, *, machine_port: int = 0, held: bool = False) -> Publication:
+    """What `Run.host` is to publish: this port of the host's, at the machine's 127.0.0.1.
+
+    0 is any port of the machine's. Where that is `held`, bindlab listens on it first, as any
+    program of the machine might.
+    """
+    return Publication(port, machine_port, held)
+
+
+def call(name: str, *arguments: Argument) -> Call:
+    """A call by name, for `Process.perform`."""
+    return Call(name, arguments)
+
+
+def number(result: CallResult) -> int:
+    """The number that a call returned."""
+    assert isinstance(result.value, int)
+    return result.value
+
+
+def stream_socket(address: str) -> tuple[int, int, int]:
+    """The arguments of socket(2) for TCP over the family of this address."""
+    family = socket_module.AF_INET6 if ":" in address else socket_module.AF_INET
+    return int(family), int(socket_module.SOCK_STREAM), 0
