@@ -109,7 +109,7 @@ def test_kernels_that_differ_are_told_with_both_outcomes(monkeypatch: pytest.Mon
         a_result("6.12", a_step(REFUSED)),
     )
     (difference,) = find_differences(matrix)
-    assert [(each.kernels, each.text, each.verdict) for each in difference.findings] == [
+    assert [(each.kernels, each.text, each.verdict) for each in difference.answers] == [
         (("5.10",), "OK", DIFFERS),
         (("6.1", "6.12"), "EADDRINUSE from bind()", PASSED),
     ]
@@ -129,7 +129,7 @@ def test_kernels_that_are_alike_have_no_difference(monkeypatch: pytest.MonkeyPat
 def test_what_differs_on_all_kernels_alike_is_told_as_well() -> None:
     step = a_step(Succeeded(), DIFFERS)
     (difference,) = find_differences(a_matrix(a_result("5.10", step), a_result("6.1", step)))
-    assert [each.kernels for each in difference.findings] == [("5.10", "6.1")]
+    assert [each.kernels for each in difference.answers] == [("5.10", "6.1")]
 
 
 def test_a_quantity_within_its_bounds_is_no_difference() -> None:
@@ -166,7 +166,7 @@ def test_a_skipped_step_is_a_difference_only_where_others_do_it() -> None:
     assert steps.reason == "no such option (since 6.3)"
     other = a_matrix(a_result("5.10", skipped), a_result("6.12", a_step(REFUSED)))
     (difference,) = find_differences(other)
-    assert difference.findings[0].text == "skipped: no such option (since 6.3)"
+    assert difference.answers[0].text == "skipped: no such option (since 6.3)"
     assert [*find_skipped_steps(other)] == []
 
 
@@ -176,7 +176,7 @@ def test_a_run_that_stopped_early_lacks_no_steps_and_another_one_does() -> None:
     stopped = a_result("6.1", first, status=ExitStatus.FAILED, error="It has died.")
     assert find_differences(a_matrix(whole, stopped)) == []
     (difference,) = find_differences(a_matrix(whole, a_result("6.1", first)))
-    assert (difference.number, difference.findings[1].text) == (2, "no such step")
+    assert (difference.number, difference.answers[1].text) == (2, "no such step")
 
 
 def test_a_step_with_another_title_is_another_step() -> None:
@@ -192,7 +192,7 @@ def test_a_step_that_was_not_carried_through_is_no_pass(
 ) -> None:
     matrix = a_matrix(a_result("5.10", a_step(outcome, verdict)), a_result("6.1", a_step(REFUSED)))
     (difference,) = find_differences(matrix)
-    assert difference.findings[0].text == "not carried through"
+    assert difference.answers[0].text == "not carried through"
 
 
 def test_a_reason_is_told_once_for_all_that_share_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ class Step:
         return self.number, self.title
 
     @property
-    def finding(self) -> Hashable:
+    def answer(self) -> Hashable:
         """What is compared; a quantity that is as expected may be another one each time."""
         match self.outcome:
             case Quantity(what) if self.verdict is Verdict.PASSED:
@@ -193,7 +193,7 @@ def read_text(fields: Mapping[str, Json], name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Answer:
     """What some kernels did; no verdict where they have no such step."""
 
     kernels: tuple[str, ...]
@@ -209,7 +209,7 @@ class Difference:
     number: int
     title: str
     expected: str
-    findings: tuple[Finding, ...]
+    answers: tuple[Answer, ...]
 
 
 @dataclass(frozen=True)
@@ -255,20 +255,20 @@ def compare_step(results: Sequence[Result], place: tuple[int, str]) -> Differenc
     for result in results:
         step = next((step for step in result.steps if step.place == place), None)
         if step or result.is_whole:
-            finding = step.finding if step else None
-            kernels.setdefault(finding, []).append(result.kernel)
-            found.setdefault(finding, step)
+            answer = step.answer if step else None
+            kernels.setdefault(answer, []).append(result.kernel)
+            found.setdefault(answer, step)
     steps = [step for step in found.values() if step]
     if len(found) == 1 and steps[0].verdict in (Verdict.PASSED, Verdict.SKIPPED):
         return None
-    findings = [
-        Finding(
-            tuple(kernels[finding]), str(step) if step else NO_STEP, step.verdict if step else None
+    answers = [
+        Answer(
+            tuple(kernels[answer]), str(step) if step else NO_STEP, step.verdict if step else None
         )
-        for finding, step in found.items()
+        for answer, step in found.items()
     ]
     expected = " or ".join(dict.fromkeys(str(step.expected) for step in steps))
-    return Difference(results[0].lab, *place, expected, tuple(findings))
+    return Difference(results[0].lab, *place, expected, tuple(answers))
 
 
 def find_skipped_steps(matrix: Matrix) -> Iterator[SkippedSteps]:
@@ -367,7 +367,7 @@ def compare_results(before: Result, after: Result) -> Iterator[tuple[int, str, s
     for place in earlier | later:
         was, now = earlier.get(place), later.get(place)
         if was and now:
-            if was.finding != now.finding:
+            if was.answer != now.answer:
                 yield *place, show_step(was), show_step(now)
         elif before.is_whole and after.is_whole:
             # Where a run stopped early, its status says it.

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from labs.engine.kernels.comparison import (
+        Answer,
         Changes,
         Difference,
-        Finding,
         Matrix,
         SkippedSteps,
         Stop,
@@ -108,18 +108,18 @@ class MatrixView:
                 self._item(lab, "bold")
             self._item(f"{difference.number}  {difference.title}", indent=2 * INDENT)
             self._item(f"expected {difference.expected}", "dim", indent=3 * INDENT)
-            self._findings(matrix, difference.findings)
+            self._answers(matrix, difference.answers)
 
-    def _findings(self, matrix: Matrix, findings: Sequence[Finding]) -> None:
-        names = [name_all(each.kernels, matrix.kernels, "all kernels") for each in findings]
+    def _answers(self, matrix: Matrix, answers: Sequence[Answer]) -> None:
+        names = [name_all(each.kernels, matrix.kernels, "all kernels") for each in answers]
         width = max(map(len, names))
         if width > self._console.width // 3:
             width = 0  # too many names for a column of their own
-        signs = [SIGNS[each.verdict] if each.verdict else NO_VERDICT for each in findings]
+        signs = [SIGNS[each.verdict] if each.verdict else NO_VERDICT for each in answers]
         marks = [sign if self._has_signs else word for sign, word, _ in signs]
         mark_width = max(map(len, marks))
-        for name, finding, mark, (_, _, style) in zip(names, findings, marks, signs, strict=True):
-            text = f"{mark.ljust(mark_width)} {name.ljust(width)}  {finding.text}"
+        for name, answer, mark, (_, _, style) in zip(names, answers, marks, signs, strict=True):
+            text = f"{mark.ljust(mark_width)} {name.ljust(width)}  {answer.text}"
             self._item(
                 text, style, indent=3 * INDENT, hanging=mark_width + 1 + (width and width + 2)
             )
