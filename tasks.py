@@ -38,6 +38,10 @@ KERNEL_HELP = {
     "mirror": "get Debian's packages from this address, not from where apt gets them here",
 }
 
+VERDICTS_HELP = {
+    "records": "FILEs that --json wrote, with commas between; without it the labs are run now",
+}
+
 MATRIX_HELP = {
     "kernels": "with commas between: host (this one), names of kernel.list, uml, qemu, all, paths",
     "labs": "which, with commas between; all without it",
@@ -74,6 +78,13 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
 
     run.__doc__ = shows
     return command(run, name, LAB_HELP)
+
+
+def verdicts(context: Context, records: str = "") -> ExitStatus:
+    """What came of each lab's claim, and the kernels on which it was measured."""
+    from labs.engine.verdicts import show_verdicts
+
+    return show_verdicts(find_labs(), records)
 
 
 def doctor(context: Context) -> ExitStatus:
@@ -157,6 +168,7 @@ def make_namespace() -> Collection:
         of_labs.add_task(lab_command(lab.name, lab.title, [lab]))
     every = lab_command("all", "Run every lab, in the order of the course", labs)
     of_labs.add_task(every, default=True)
+    of_labs.add_task(command(verdicts, "verdicts", VERDICTS_HELP))
     of_images = Collection("image")
     of_images.add_task(command(build, "build", IMAGE_HELP))
     of_kernels = Collection("kernel")

@@ -14,7 +14,9 @@ ENGINE = "labs.engine"
 ADAPTERS = {
     "docker": {"labs.engine.backends.docker.client"},
     "pyroute2": {"labs.engine.backends.namespaces.network"},
-    "rich": {f"labs.engine.views.{view}" for view in ("matrix", "progress", "terminal")},
+    "rich": {
+        f"labs.engine.views.{view}" for view in ("matrix", "progress", "terminal", "verdicts")
+    },
     "invoke": {"labs.engine.command", "tasks"},
 }
 LAB_MAY_IMPORT = {"labs.engine.script"}
@@ -76,7 +78,8 @@ def test_a_backend_knows_neither_labs_nor_views() -> None:
 
 def test_a_view_knows_neither_labs_nor_backends() -> None:
     allowed = {"model", "errors", "progress", "record", "strace", "views.terminal"} | {
-        "kernels.comparison"
+        "kernels.comparison",
+        "rulings",
     }
     for name, imported in imports("labs.engine.views"):
         if imported.startswith("labs"):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from typing import TYPE_CHECKING, TextIO
 
 from rich.text import Text
 
 from labs.engine.errors import output_error
-from labs.engine.views.terminal import PLAIN_WIDTH, SIGNS, PipeConsole
+from labs.engine.views.terminal import SIGNS, make_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,14 +33,7 @@ class MatrixView:
     """Writes to a stream; plain text unless that is a terminal with colour."""
 
     def __init__(self, stream: TextIO) -> None:
-        is_terminal = stream.isatty()
-        self._console = PipeConsole(
-            file=stream,
-            color_system=None if not is_terminal or os.environ.get("NO_COLOR") else "auto",
-            width=None if is_terminal else shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns,
-            highlight=False,
-            emoji=False,
-        )
+        self._console = make_console(stream)
         self._has_signs = (stream.encoding or "").lower().startswith("utf")
 
     # --- the table ---

@@ -67,19 +67,23 @@ class PipeConsole(Console):
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
+def make_console(stream: TextIO) -> PipeConsole:
+    """A console on a stream: plain text unless that is a terminal with colour."""
+    is_terminal = stream.isatty()
+    return PipeConsole(
+        file=stream,
+        color_system=None if not is_terminal or os.environ.get("NO_COLOR") else "auto",
+        width=None if is_terminal else shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns,
+        highlight=False,
+        emoji=False,
+    )
+
+
 class TerminalView:
     """Writes a run to a stream as it goes on; plain text unless that is a terminal with colour."""
 
     def __init__(self, stream: TextIO) -> None:
-        is_terminal = stream.isatty()
-        plain = not is_terminal or bool(os.environ.get("NO_COLOR"))
-        self._console = PipeConsole(
-            file=stream,
-            color_system=None if plain else "auto",
-            width=None if is_terminal else shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns,
-            highlight=False,
-            emoji=False,
-        )
+        self._console = make_console(stream)
         self._has_signs = (stream.encoding or "").lower().startswith("utf")
         self._times, self._arrow = ("×", "→") if self._has_signs else ("x", "->")
         self._processes: dict[str, ProcessStarted] = {}
