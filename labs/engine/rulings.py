@@ -64,6 +64,14 @@ def read_run(record: dict[str, Json]) -> Ruling:
         lab,
         claim,
         f"{kernel} ({machine})" if machine else kernel,
-        ExitStatus(reader(int)(record.get("status"))),
+        read_status(record.get("status")),
         None if conclusion is None else reader(Concluded)(conclusion),
     )
+
+
+def read_status(number: Json) -> ExitStatus:
+    """The exit status of one run; raises ValueError."""
+    status = ExitStatus(reader(int)(number))
+    if status in (ExitStatus.USAGE, ExitStatus.INTERRUPTED):
+        raise ValueError(f"status {int(status)} is none of a run")
+    return status

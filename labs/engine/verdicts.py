@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from labs.engine.errors import CannotRun, ExitStatus, standard_output
@@ -49,4 +50,4 @@ def record_all(labs: Sequence[Lab]) -> list[Ruling]:
         with open_namespaces() as backend:
             run_lab(lab, backend, Layout(None), [record])
         records.append(record)
-    return [*read_document(document(records))]
+    return [*read_document(json.loads(json.dumps(document(records))))]

@@ -100,6 +100,13 @@ def test_a_conclusion_that_is_none(recorded: Any, tmp_path: Path) -> None:
     assert "maybe" in text
 
 
+@pytest.mark.parametrize("status", [2, 130, 1, True, None])
+def test_a_status_that_no_run_has(status: Any, recorded: Any, tmp_path: Path) -> None:
+    found, text = shown(tmp_path, altered(recorded, conclusion=None, status=status))
+    assert found == 2
+    assert "holds no records" in text
+
+
 def test_records_without_a_claim(recorded: Any, tmp_path: Path) -> None:
     for document in (altered(recorded, claim=""), altered(recorded, backend="plan")):
         assert shown(tmp_path, document)[0] == 125
