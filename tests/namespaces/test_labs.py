@@ -4,6 +4,7 @@ import re
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 from socket import SO_REUSEPORT
 
@@ -26,7 +27,7 @@ from labs.engine.model import (
     Verdict,
 )
 from labs.engine.runner import run_lab
-from labs.engine.script import Lab
+from labs.engine.script import Lab, Process
 
 pytestmark = pytest.mark.namespaces
 
@@ -187,3 +188,19 @@ def test_the_lab_of_the_readme_is_complete(backend: NamespacesBackend) -> None:
     status, steps = run(lab, backend, Layout(None))
     assert status is ExitStatus.PASSED
     assert [step.verdict for step in steps] == [Verdict.PASSED] * 4
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"), [("reuseaddr", [10, 16]), ("reuseport", [3, 5, 6, 16])]
+)
+def test_unique_differs_where_every_listener_has_an_option(
+    option: str,
+    expected: list[int],
+    backend: NamespacesBackend,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listen = partialmethod(Process.listen, **{option: True})
+    monkeypatch.setattr(Process, "listen", listen)
+    status, steps = run(LABS["unique"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    assert differing(steps) == expected

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from labs.engine.backends.fake import FakeBackend
-from labs.engine.catalogue import find_labs
+from labs.engine.catalogue import ORDER, find_labs
 from labs.engine.errors import ExitStatus
 from labs.engine.layout import Layout
 from labs.engine.model import Event, RunEnded
@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_labs_of_the_project() -> None:
     labs = find_labs()
-    assert labs[0].name == "euid"
+    assert [lab.name for lab in labs] == [*ORDER]
     for lab in labs:
         assert 20 <= len(lab.title) <= 80
         assert not lab.title.startswith("cannot be loaded")
