@@ -15,6 +15,7 @@ import pytest
 
 from labs.engine.backend import PublicationRefused
 from labs.engine.backends.agents import AgentBackend
+from labs.engine.backends.docker import making
 from labs.engine.backends.docker.backend import DockerBackend, open_docker
 from labs.engine.backends.docker.labels import RUN
 from labs.engine.errors import CannotRun, EngineError, Unsupported
@@ -302,12 +303,14 @@ def test_an_agent_that_waits_for_a_connection_hangs(hasty_server: Host) -> None:
 
 
 def test_a_process_that_says_nothing_in_time_hangs(
-    plans: Mapping[str, HostPlan], engine: APIClient
+    plans: Mapping[str, HostPlan], engine: APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_docker() as backend:
         run = run_of(backend)
         backend.open_host(plans["server"])
-        backend._maker._deadline = 0.0
+        backend._maker._deadline = 0.1
+        # However late this test looks, there is no answer: it only reads, until its input ends.
+        monkeypatch.setattr(making, "PYTHON", ("sh", "-c", "cat >/dev/null"))
         with pytest.raises(EngineError, match="The process alice hangs"):
             Host(backend, plans["server"]).start("alice")
     assert find_things(engine, RUN, run) == []
