@@ -1,4 +1,4 @@
-"""Reading events from the JSON Lines form: the inverse of `record.event_line`.
+"""Reading what runs have left: events, the inverse of `record.event_line`, and documents.
 
 What a line may hold follows from the type hints of the model's data classes.
 """
@@ -6,13 +6,16 @@ What a line may hold follows from the type hints of the model's data classes.
 from __future__ import annotations
 
 import functools
+import json
 import reprlib
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from enum import StrEnum
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
+from labs.engine.errors import ExitStatus, UsageError
 from labs.engine.record import EVENTS, KINDS, SCHEMA
 
 if TYPE_CHECKING:
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
     """Makes a value of the model; ValueError where the JSON is none."""
 
 Found = TypeVar("Found")
+
+# The names of all events stand beside it in one message.
+SHORTENER = reprlib.Repr()
+SHORTENER.maxlist = 4
 
 # Types that JSON has itself, and which of its values are theirs: a bool is no int.
 SCALARS: dict[type, set[type]] = {
@@ -45,6 +52,34 @@ def read_event(line: Json) -> Event:
         raise ValueError(f"schema {show(schema)} is not {SCHEMA}")
     event: Event = event_reader()(fields)
     return event
+
+
+def read_file(name: str, read: Callable[[Json], Found], fault: str, hint: str) -> Found:
+    """What is read from the JSON document of a file; UsageError where that cannot be.
+
+    `read` raises ValueError for what is not of its form, and `fault` says in words what the file
+    then is.
+    """
+    try:
+        return read(json.loads(Path(name).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UsageError(f"Cannot read {name}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{name} {fault}: {error}.", hint) from None
+
+
+def read_text(fields: Mapping[str, Json], name: str) -> str:
+    """The text of this name; raises ValueError."""
+    text: str = reader(str)(fields.get(name))
+    return text
+
+
+def read_status(fields: Mapping[str, Json]) -> ExitStatus:
+    """The exit status of a run; raises ValueError for one that no run has."""
+    status = ExitStatus(reader(int)(fields.get("status")))
+    if status in (ExitStatus.USAGE, ExitStatus.INTERRUPTED):
+        raise ValueError(f"status {int(status)} is none of a run")
+    return status
 
 
 @functools.cache
@@ -182,4 +217,4 @@ def find(name: Json, named: Mapping[str, Found]) -> Found:
 
 def show(value: object) -> str:
     """A value in short, for an error."""
-    return reprlib.repr(value)
+    return SHORTENER.repr(value)

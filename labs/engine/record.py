@@ -123,8 +123,10 @@ def plain(instance: object) -> dict[str, Json]:
 def to_json(value: object) -> Json:
     """Any value of the model as JSON."""
     match value:
-        case None | bool() | int() | float() | str():
+        case None | bool() | float() | str():
             return value
+        case int():
+            return int(value)  # an exit status is its number
         case tuple():
             return [to_json(part) for part in value]
         case Mapping():

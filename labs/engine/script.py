@@ -134,6 +134,12 @@ class Run:
         """
         self._session.conclude(finding, fact)
 
+    def wait_until_none(self, host: Host, port: int, state: str) -> None:
+        """Wait until no socket of the host's on the port is in this state; raises LabError."""
+        self.wait_until(
+            lambda: all(row.state != state for row in host.sockets(port)), f"none in {state}"
+        )
+
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until the condition holds; LabError where it does not within five seconds."""
         deadline = time.monotonic() + CONDITION_DEADLINE

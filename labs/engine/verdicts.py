@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from labs.engine.errors import CannotRun, ExitStatus, standard_output
+from labs.engine.reading import read_file
 from labs.engine.record import Record, document
-from labs.engine.rulings import read_document, read_file
+from labs.engine.rulings import read_rulings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,12 +25,12 @@ def show_verdicts(labs: Sequence[Lab], files: str) -> ExitStatus:
     from labs.engine.runner import PRECEDENCE
     from labs.engine.views.verdicts import VerdictsView
 
-    records = (
-        [record for name in files.split(",") for record in read_file(name.strip())]
+    found = (
+        [ruling for name in files.split(",") for ruling in read_records(name.strip())]
         if files
-        else record_all([lab for lab in labs if lab.claim])
+        else rule_here([lab for lab in labs if lab.claim])
     )
-    rulings = [ruling for ruling in records if ruling.claim]
+    rulings = [ruling for ruling in found if ruling.claim]
     if not rulings:
         raise CannotRun("No lab in these records puts a claim to the test.")
     VerdictsView(standard_output()).show(rulings)
@@ -38,16 +38,22 @@ def show_verdicts(labs: Sequence[Lab], files: str) -> ExitStatus:
     return next(status for status in PRECEDENCE if status in statuses)
 
 
-def record_all(labs: Sequence[Lab]) -> list[Ruling]:
-    """Run labs on this kernel, and read what they leave; raises CannotRun."""
-    from labs.engine.backends.namespaces.backend import open_namespaces
-    from labs.engine.layout import Layout
-    from labs.engine.runner import run_lab
+def read_records(name: str) -> list[Ruling]:
+    """The runs of a file that --json wrote, of a lab's or of the matrix; raises UsageError."""
+    hint = "invoke lab.all --json FILE writes them, and invoke kernel.matrix --json FILE."
+    return read_file(name, read_rulings, "holds no records", hint)
 
-    records = []
-    for lab in labs:
-        record = Record()
-        with open_namespaces() as backend:
-            run_lab(lab, backend, Layout(None), [record])
-        records.append(record)
-    return [*read_document(json.loads(json.dumps(document(records))))]
+
+def rule_here(labs: Sequence[Lab]) -> list[Ruling]:
+    """Run labs on this kernel, and read what they leave; raises CannotRun."""
+    return read_rulings(document([record_lab(lab) for lab in labs]))
+
+
+def record_lab(lab: Lab) -> Record:
+    """Run a lab on this kernel; raises CannotRun."""
+    from labs.engine.runner import Options, open_place
+
+    record = Record()
+    with open_place(Options(), lambda: [record]) as run:
+        run(lab)
+    return record

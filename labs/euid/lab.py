@@ -55,9 +55,9 @@ def euid(run: Run) -> None:
         "keeps it in TIME_WAIT: here the clients' host, and nothing is left on the server.",
     ) as step:
         close_all(clients)
-        wait_until_none(run, server, port, "ESTABLISHED")
+        run.wait_until_none(server, port, "ESTABLISHED")
         close_all(accepted)
-        wait_until_none(run, server, port, "LAST_ACK")
+        run.wait_until_none(server, port, "LAST_ACK")
         step.measured(sum(row.state != "LISTEN" for row in server.sockets(port)))
     leave_the_port(run, bob, port, members)
     run.conclude(
@@ -229,13 +229,6 @@ def wait_for_queues(run: Run, server: Host, port: int) -> dict[int, int]:
 
     run.wait_until(all_are_waiting, f"{CONNECTIONS} connections in the accept queues")
     return queues
-
-
-def wait_until_none(run: Run, server: Host, port: int, state: str) -> None:
-    """Wait until no socket on the port is in this state."""
-    run.wait_until(
-        lambda: all(row.state != state for row in server.sockets(port)), f"none in {state}"
-    )
 
 
 def leave_the_port(run: Run, bob: Process, port: int, members: Sequence[Socket]) -> None:

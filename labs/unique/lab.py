@@ -122,6 +122,7 @@ def compare_what_else(run: Run, alice: Process, elsewhere: Host, port: int) -> N
 def end_a_listener(run: Run, alice: Process, bob: Process, port: int) -> None:
     """What gives the port back, and what does not."""
     address = alice.host.ipv4
+    other_port = run.port(6060)
     worker = bob.host.process("worker", user="bob")
     with run.step(
         "Bob's listener is shut down but not closed, and Alice asks for its address",
@@ -129,9 +130,9 @@ def end_a_listener(run: Run, alice: Process, bob: Process, port: int) -> None:
         why="shutdown() ends the listening and keeps the binding: a socket on which one has called "
         "bind() keeps its port until it is closed (SOCK_BINDPORT_LOCK).",
     ):
-        waiting = worker.listen(run.port(6060), address=address)
+        waiting = worker.listen(other_port, address=address)
         waiting.shutdown(SHUT_RDWR)
-        alice.listen(run.port(6060), address=address)
+        alice.listen(other_port, address=address)
 
     with run.step(
         "Bob's first process is killed, and Alice asks for the address that it had",
@@ -218,15 +219,7 @@ def keep_by_a_connection(run: Run, server: Host, elsewhere: Host, port: int) -> 
     ) as step:
         step.needs(held)
         connected.close()
-        wait_for_states(run, server, port, {"CLOSE_WAIT"})
+        run.wait_until_none(server, port, "ESTABLISHED")
         accepted.close()
-        wait_for_states(run, server, port, set())
+        run.wait_until_none(server, port, "LAST_ACK")
         successor.listen(port)
-
-
-def wait_for_states(run: Run, host: Host, port: int, states: set[str]) -> None:
-    """Wait until the host's sockets on the port are in exactly these states."""
-    run.wait_until(
-        lambda: {row.state for row in host.sockets(port)} == states,
-        f"sockets in {', '.join(states) or 'no state'}",
-    )

@@ -161,7 +161,9 @@ def test_a_plan_has_nothing_to_pause() -> None:
 def test_lab_alone_runs_every_lab() -> None:
     done = run("lab", "--dry")
     assert done.status == 0
-    for lab in find_labs():
+    labs = find_labs()
+    assert done.output.startswith(f"{labs[0].name}  ")
+    for lab in labs:
         assert f"{lab.name}  {lab.title}" in done.output
 
 

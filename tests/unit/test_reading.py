@@ -227,7 +227,7 @@ def test_the_reason_is_short() -> None:
     for path in (("schema",), ("event",), ("kernel",), ("seed",)):
         with pytest.raises(ValueError) as caught:
             read_event(put(as_read(RUN), path, ["x" * 10_000] * 100))
-        assert len(str(caught.value)) < 400
+        assert len(str(caught.value)) < 300
 
 
 def random_json(source: random.Random, depth: int = 4) -> Json:

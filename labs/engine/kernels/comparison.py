@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from labs.engine.errors import ExitStatus
 from labs.engine.model import Expectation, Outcome, Quantity, Skipped, Verdict
-from labs.engine.reading import elements, find, members, reader
+from labs.engine.reading import elements, find, members, read_status, read_text, reader
 from labs.engine.record import SCHEMA
 
 if TYPE_CHECKING:
@@ -151,9 +151,7 @@ def read_matrix(document: Json) -> Matrix:
 def read_result(run: Mapping[str, Json]) -> Result:
     """A run of the document; raises ValueError."""
     texts = [read_text(run, name) for name in ("kernel", "lab", "error", "hint")]
-    status = ExitStatus(reader(int)(run.get("status")))
-    if status not in WORDS:
-        raise ValueError(f"status {int(status)} is none of a run")
+    status = read_status(run)
     record = run.get("record")
     return make_result(texts[0], texts[1], status, (texts[2], texts[3]), record)
 
@@ -181,12 +179,6 @@ def read_step(step: Mapping[str, Json]) -> Step:
         None if outcome is None else reader(Outcome)(outcome),
         None if verdict is None else find(verdict, {each.value: each for each in Verdict}),
     )
-
-
-def read_text(fields: Mapping[str, Json], name: str) -> str:
-    """The text of this name; raises ValueError."""
-    text: str = reader(str)(fields.get(name))
-    return text
 
 
 # --- kernels that are not alike -----------------------------------------------------------

@@ -30,6 +30,7 @@ from labs.engine.kernels.kernel import Machine
 from labs.engine.kernels.listing import find_lacks
 from labs.engine.kernels.store import find_stored
 from labs.engine.progress import ImageDone, ImagesPlanned, ImageStarted
+from labs.engine.reading import read_file
 from labs.engine.runner import PRECEDENCE
 from labs.engine.views.json import LINES_SUFFIX, STANDARD_OUTPUT, converted, open_output
 from labs.engine.views.matrix import MatrixView
@@ -302,11 +303,6 @@ def open_document(name: str | None) -> Iterator[Callable[[Matrix], None] | None]
 
 def read_earlier(name: str) -> Matrix:
     """The matrix of a file; UsageError where there is none in it."""
-    try:
-        return read_matrix(json.loads(Path(name).read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UsageError(f"Cannot read {name}: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(
-            f"{name} is no matrix: {error}.", "invoke kernel.matrix --json FILE writes one."
-        ) from None
+    return read_file(
+        name, read_matrix, "is no matrix", "invoke kernel.matrix --json FILE writes one."
+    )

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.text import Text
 
-from labs.engine.errors import output_error
 from labs.engine.views.terminal import SIGNS, make_console
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class MatrixView:
             columns.append([title, release, *(words[kernel, lab] for lab in matrix.labs)])
         for number, block in enumerate(split(columns, self._console.width)):
             if number:
-                self._print()
+                self._console.write_line()
             rows = list(zip(*block, strict=True))
             widths = [max(map(len, column)) for column in block]
             for row_number, row in enumerate(rows):
@@ -57,7 +56,7 @@ class MatrixView:
                     text.append(cell.ljust(width), style_of(row_number, cell_number, cell))
                     text.append(GAP)
                 text.rstrip()
-                self._print(text)
+                self._console.write_line(text)
 
     # --- what is under it ---
 
@@ -130,13 +129,13 @@ class MatrixView:
 
     def show_end(self, line: str) -> None:
         """The last line."""
-        self._print()
-        self._print(Text(line, "bold"))
+        self._console.write_line()
+        self._console.write_line(Text(line, "bold"))
 
     # --- text ---
 
     def _title(self, title: str) -> None:
-        self._print()
+        self._console.write_line()
         self._item(title, "bold underline", indent=0)
 
     def _item(
@@ -145,15 +144,9 @@ class MatrixView:
         """Text with a margin, and a wider one from its second line on."""
         width = max(20, self._console.width - indent - hanging)
         first, *rest = wrap(text, self._console.width - indent, width)
-        self._print(Text(" " * indent + first, style))
+        self._console.write_line(Text(" " * indent + first, style))
         for line in rest:
-            self._print(Text(" " * (indent + hanging) + line, style))
-
-    def _print(self, text: Text | None = None) -> None:
-        try:
-            self._console.print(text or Text(), soft_wrap=True)
-        except OSError as error:
-            raise output_error(error) from error
+            self._console.write_line(Text(" " * (indent + hanging) + line, style))
 
 
 def style_of(row: int, column: int, cell: str) -> str:

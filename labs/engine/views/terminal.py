@@ -14,6 +14,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from labs.engine.errors import output_error
 from labs.engine.model import (
     ENGINE,
     PLAN,
@@ -35,7 +36,7 @@ from labs.engine.model import (
 from labs.engine.strace import show_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 INDENT = 4
 TEXT_WIDTH = 88
@@ -65,6 +66,19 @@ class PipeConsole(Console):
     def on_broken_pipe(self) -> None:
         """Raise what was raised."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    def write_line(self, text: Text | None = None) -> None:
+        """Write a line, an empty one without a text; OutputLost or EngineError where it cannot."""
+        try:
+            self.print(text or Text(), soft_wrap=True)
+        except OSError as error:
+            raise output_error(error) from error
+
+    def indented(self, text: Text) -> Iterator[Text]:
+        """A text in lines with a margin, none too wide to read."""
+        for line in text.wrap(self, min(self.width, TEXT_WIDTH) - INDENT):
+            line.rstrip()
+            yield Text(" " * INDENT) + line
 
 
 def make_console(stream: TextIO) -> PipeConsole:
@@ -273,10 +287,8 @@ class TerminalView:
         return USER_STYLES[self._users().index(user) % len(USER_STYLES)]
 
     def _print_text(self, text: str, style: str = "") -> None:
-        width = min(self._console.width, TEXT_WIDTH) - INDENT
-        for line in Text(text, style).wrap(self._console, width):
-            line.rstrip()
-            self._print(Text(" " * INDENT) + line)
+        for line in self._console.indented(Text(text, style)):
+            self._print(line)
 
     def _print(self, text: Text | None = None) -> None:
         self._lines.append(text or Text())

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.text import Text
 
-from labs.engine.errors import ExitStatus, output_error
+from labs.engine.errors import ExitStatus
 from labs.engine.model import Finding
-from labs.engine.views.terminal import TEXT_WIDTH, make_console
+from labs.engine.views.terminal import make_console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from labs.engine.model import Concluded
     from labs.engine.rulings import Ruling
 
-INDENT = 4
 STYLES = {Finding.HOLDS: "green", Finding.CONDITIONAL: "yellow", Finding.REFUTED: "red"}
 NOT_SHOWN = {
     ExitStatus.DIFFERS: "not shown: a step went otherwise than the lab expects",
@@ -37,8 +36,8 @@ class VerdictsView:
         claims = dict.fromkeys((ruling.lab, ruling.claim) for ruling in rulings)
         for number, (lab, claim) in enumerate(claims):
             if number:
-                self._print(Text())
-            self._print(Text.assemble((lab, "bold"), "  ", claim))
+                self._console.write_line()
+            self._console.write_line(Text.assemble((lab, "bold"), "  ", claim))
             kernels: dict[Concluded | ExitStatus, dict[str, None]] = {}
             for ruling in rulings:
                 if (ruling.lab, ruling.claim) == (lab, claim):
@@ -56,13 +55,5 @@ class VerdictsView:
         self._print_wrapped(Text(f"Linux {', '.join(kernels)}", "dim"))
 
     def _print_wrapped(self, text: Text) -> None:
-        width = min(self._console.width, TEXT_WIDTH) - INDENT
-        for line in text.wrap(self._console, width):
-            line.rstrip()
-            self._print(Text(" " * INDENT) + line)
-
-    def _print(self, text: Text) -> None:
-        try:
-            self._console.print(text, soft_wrap=True)
-        except OSError as error:
-            raise output_error(error) from error
+        for line in self._console.indented(text):
+            self._console.write_line(line)
