@@ -31,6 +31,7 @@ LAB_HELP = {
     "seed": "vary ports, uids and addresses by this number; the same number, the same run",
     "dry": "print the plan and start nothing",
     "pause": "stop before each step, to look around from a second terminal",
+    "lang": "the language of what is shown: en (the default) or zh",
 }
 
 KERNEL_HELP = {
@@ -68,13 +69,13 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
         seed: str | None = None,
         dry: bool = False,
         pause: bool = False,
+        lang: str = "en",
     ) -> ExitStatus:
         from labs.engine.runner import Options, run_labs
 
         plan = dry or is_dry(context)
-        return run_labs(
-            labs, Options(backend, read_number("seed", seed), plan, pause, json, kernel)
-        )
+        number = read_number("seed", seed)
+        return run_labs(labs, Options(backend, number, plan, pause, json, kernel, lang))
 
     run.__doc__ = shows
     return command(run, name, LAB_HELP)

@@ -20,10 +20,11 @@ def share_in_a_pod(run: Run) -> None:
     pod = run.host("pod")
     alice = pod.process("alice", user="alice")
     with run.step(
-        f"Alice's container listens on {port} with SO_REUSEPORT",
+        "Alice's container listens on {port} with SO_REUSEPORT",
         expect=OK,
         why="A pod is a network namespace that several containers join: its addresses and ports "
         "are theirs together. This one is free.",
+        port=port,
     ):
         alice.listen(port, reuseport=True)
 
@@ -79,11 +80,12 @@ def ask_for_a_low_port(run: Run) -> None:
     server = run.host("server")
     alice = server.process("alice-3", user="alice")
     with run.step(
-        f"Alice's container asks for port {port}, without a capability",
+        "Alice's container asks for port {port}, without a capability",
         expect=EACCES.by("bind"),
         why="Below ip_unprivileged_port_start, here 1024, bind() takes CAP_NET_BIND_SERVICE. That "
         "is asked before it is looked whether the port is free (__inet_bind(), "
         "inet_port_requires_bind_service()).",
+        port=port,
     ):
         alice.listen(port)
 

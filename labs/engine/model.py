@@ -389,6 +389,7 @@ class RunStarted:
 
     `machine` is what booted the kernel where it is an isolated one, "uml" or "qemu"; empty where
     it is this machine's own. `claim` is what the lab puts to the test, empty for nothing.
+    `language` is that of the lab's texts.
     """
 
     lab: str
@@ -400,6 +401,7 @@ class RunStarted:
     machine: str
     seed: int | None
     started: str
+    language: str = "en"
 
 
 @dataclass(frozen=True)

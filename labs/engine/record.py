@@ -32,7 +32,7 @@ from labs.engine.model import (
 if TYPE_CHECKING:
     from labs.engine.agent import Json
 
-SCHEMA = 2
+SCHEMA = 3
 
 # Classes that stand where several could, and the name by which JSON tells them apart.
 KINDS: dict[type, str] = {

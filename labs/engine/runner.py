@@ -24,6 +24,7 @@ from labs.engine.layout import Layout
 from labs.engine.model import PLAN, CallMade, Concluded, RunEnded, RunStarted, StepEnded, Verdict
 from labs.engine.script import Run
 from labs.engine.session import Session
+from labs.engine.translation import ENGLISH, check_language, read_translation
 from labs.engine.version import VERSION
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ PRECEDENCE = (
 
 @dataclass(frozen=True)
 class Options:
-    """How to run; `backend` is one of BACKENDS, `json` a file's name, `kernel` what boots."""
+    """How to run; `backend` is one of BACKENDS, `json` a file's name, `kernel` what boots.
+
+    `language` is one of LANGUAGES.
+    """
 
     backend: str = "namespaces"
     seed: int | None = None
@@ -58,6 +62,7 @@ class Options:
     pause: bool = False
     json: str | None = None
     kernel: str | None = None
+    language: str = ENGLISH
 
 
 def run_labs(labs: Sequence[Lab], options: Options) -> ExitStatus:
@@ -66,6 +71,7 @@ def run_labs(labs: Sequence[Lab], options: Options) -> ExitStatus:
         raise UsageError(
             f"There is no backend {options.backend}; there are {' and '.join(BACKENDS)}."
         )
+    check_language(options.language)
     if options.kernel and options.backend != BACKENDS[0]:
         raise UsageError(
             f"Inside a kernel of its own there is no {options.backend}: --kernel alone."
@@ -98,7 +104,7 @@ def open_place(options: Options, views: Callable[[], Sequence[View]]) -> Iterato
 
         def run_here(lab: Lab) -> ExitStatus:
             with open_backend(lab, options) as backend:
-                return run_lab(lab, backend, Layout(options.seed), views())
+                return run_lab(lab, backend, Layout(options.seed), views(), options.language)
 
         yield run_here
         return
@@ -110,10 +116,10 @@ def open_place(options: Options, views: Callable[[], Sequence[View]]) -> Iterato
     with booting(find_kernel(options.kernel), processor) as guest:
         views()
         guest.wait_until_ready()
-        yield lambda lab: run_inside(lab, guest, options.seed, views())
+        yield lambda lab: run_inside(lab, guest, options, views())
 
 
-def run_inside(lab: Lab, guest: Guest, seed: int | None, views: Sequence[View]) -> ExitStatus:
+def run_inside(lab: Lab, guest: Guest, options: Options, views: Sequence[View]) -> ExitStatus:
     """Run one lab inside a kernel that has booted; CannotRun where it does not get to its start."""
     started = False
 
@@ -124,7 +130,7 @@ def run_inside(lab: Lab, guest: Guest, seed: int | None, views: Sequence[View]) 
             show(view, event)
 
     try:
-        return guest.run(lab.name, seed, emit)
+        return guest.run(lab.name, options.seed, emit, options.language)
     except BindlabError as error:
         if not started:
             raise
@@ -132,8 +138,11 @@ def run_inside(lab: Lab, guest: Guest, seed: int | None, views: Sequence[View]) 
         return ExitStatus.FAILED
 
 
-def run_lab(lab: Lab, backend: Backend, layout: Layout, views: Sequence[View]) -> ExitStatus:
-    """Run one lab on a backend."""
+def run_lab(
+    lab: Lab, backend: Backend, layout: Layout, views: Sequence[View], language: str = ENGLISH
+) -> ExitStatus:
+    """Run one lab on a backend, its texts in this language as far as it has them."""
+    say = read_translation(lab.folder, language)
 
     def emit(event: Event) -> None:
         for view in views:
@@ -144,18 +153,19 @@ def run_lab(lab: Lab, backend: Backend, layout: Layout, views: Sequence[View]) -
     emit(
         RunStarted(
             lab.name,
-            lab.title,
-            lab.claim,
+            say.text(lab.title),
+            say.text(lab.claim),
             VERSION,
             backend.name,
             backend.kernel,
             "",
             layout.seed,
             started,
+            language,
         )
     )
     try:
-        lab.script(Run(session))
+        lab.script(Run(session, say))
         status = judge(session.verdicts)
         emit(RunEnded(status))
     except Interrupted:

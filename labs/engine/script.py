@@ -7,6 +7,7 @@ into an outcome.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
@@ -31,6 +32,7 @@ from labs.engine.model import (
 )
 from labs.engine.remote import ANY, Host, Process, Socket, call, close_all, publication
 from labs.engine.session import CallError, Session
+from labs.engine.translation import Translation
 
 __all__ = [
     "ANY",
@@ -89,6 +91,11 @@ class Lab:
     script: "Callable[[Run], None]"
     claim: str = ""
 
+    @property
+    def folder(self) -> Path:
+        """Where its script is, and what belongs to it."""
+        return Path(self.script.__code__.co_filename).parent
+
 
 def lab(name: str, *, title: str, claim: str = "") -> "Callable[[Callable[[Run], None]], Lab]":
     """Make a function of a run into the lab of this name."""
@@ -100,10 +107,15 @@ def lab(name: str, *, title: str, claim: str = "") -> "Callable[[Callable[[Run],
 
 
 class Run:
-    """One run of a lab, as its script sees it."""
+    """One run of a lab, as its script sees it.
 
-    def __init__(self, session: Session) -> None:
+    Texts are English and may have placeholders, whose values are given by name; the run says them
+    in its own language.
+    """
+
+    def __init__(self, session: Session, translation: Translation | None = None) -> None:
         self._session = session
+        self._translation = translation or Translation()
 
     def host(
         self,
@@ -123,16 +135,18 @@ class Run:
         """The port to use where one would usually write `usual`; --seed changes it."""
         return self._session.layout.port(usual)
 
-    def step(self, title: str, *, expect: Expectation, why: str) -> "Step":
+    def step(self, title: str, *, expect: Expectation, why: str, **values: object) -> "Step":
         """One thing done and what is expected of it; `why` is the reason, in a sentence or two."""
-        return Step(self._session, title, expect, why)
+        say = self._translation
+        session, expected = self._session, say.expectation(expect)
+        return Step(session, say.text(title, values), expected, say.text(why, values))
 
-    def conclude(self, finding: Finding, fact: str) -> None:
+    def conclude(self, finding: Finding, fact: str, **values: object) -> None:
         """Say what came of the lab's claim, and by which fact; the last that a script does.
 
         Nothing is said where a step went otherwise: then it was not shown.
         """
-        self._session.conclude(finding, fact)
+        self._session.conclude(finding, self._translation.text(fact, values))
 
     def wait_until_none(self, host: Host, port: int, state: str) -> None:
         """Wait until no socket of the host's on the port is in this state; raises LabError."""

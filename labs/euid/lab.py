@@ -71,10 +71,11 @@ def euid(run: Run) -> None:
 def form_group(run: Run, alice: Process, port: int) -> list[Socket]:
     """Three processes of Alice's share the port; returns their listeners."""
     with run.step(
-        f"Alice listens on {port} with SO_REUSEPORT",
+        "Alice listens on {port} with SO_REUSEPORT",
         expect=OK,
         why="The port is free. The socket gets an owner: the uid of the process that made it, "
         "here Alice's.",
+        port=port,
     ):
         first = alice.listen(port, reuseport=True)
 
@@ -203,10 +204,11 @@ def serve_clients(
     """Connections reach the group and nobody else; returns their clients' and servers' ends."""
     client = elsewhere.process("client", user="bob")
     with run.step(
-        f"{CONNECTIONS} connections come from another host",
+        "{count} connections come from another host",
         expect=exactly(CONNECTIONS, "connections accepted by the group"),
         why="A hash of addresses and ports picks the member, so shares differ by chance. Whoever "
         "was refused gets nothing; a member counts by its socket's owner, not by its process's.",
+        count=CONNECTIONS,
     ) as step:
         connected = client.connect_many((server.ipv4, port), CONNECTIONS)
         queues = wait_for_queues(run, server, port)

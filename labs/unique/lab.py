@@ -46,9 +46,10 @@ def compare_addresses(run: Run, alice: Process, bob: Process, port: int) -> None
     """All addresses and one of them, in both orders; leaves Bob's on one, Alice's on another."""
     address = alice.host.ipv4
     with run.step(
-        f"Alice listens on port {port} of all addresses",
+        "Alice listens on port {port} of all addresses",
         expect=OK,
         why="Nobody has the port on this host.",
+        port=port,
     ):
         everywhere = alice.listen(port)
 
@@ -170,9 +171,10 @@ def keep_without_listening(run: Run, server: Host, port: int) -> None:
     idle = server.process("idle", user="alice")
     asker = server.process("asker", user="bob")
     with run.step(
-        f"A process of Alice's binds a socket to {port} and does no more",
+        "A process of Alice's binds a socket to {port} and does no more",
         expect=OK,
         why="To bind is to take. No packet has come or gone, and nobody could connect.",
+        port=port,
     ):
         bound = idle.socket()
         bound.bind((ANY, port))

@@ -200,8 +200,8 @@ def test_another_type_is_refused(event: Event) -> None:
 @pytest.mark.parametrize(
     ("event", "path", "value", "reason"),
     [
-        (RUN, ("schema",), 1, "schema 1 is not 2"),
-        (RUN, ("schema",), True, "schema True is not 2"),
+        (RUN, ("schema",), 1, "schema 1 is not 3"),
+        (RUN, ("schema",), True, "schema True is not 3"),
         (RUN, ("event",), "run_paused", "'run_paused' is none of run_started, "),
         (RUN, ("seed",), True, "seed: True is no int or NoneType"),
         (RUN, ("mood",), "good", "{'mood'} missing or surplus in RunStarted"),

@@ -22,6 +22,7 @@ from labs.engine.kernels.kernel import Machine
 from labs.engine.kernels.uml import uml_command
 from labs.engine.model import HostOpened, RunEnded, RunStarted, StepStarted
 from labs.engine.reading import read_event
+from labs.engine.translation import ENGLISH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,9 +72,18 @@ class Guest:
                 raise CannotRun(f"Could not {doing}: {os.strerror(number)}.")
         raise CannotRun(f"{self} answered nonsense: {answer}.", self._console_end())
 
-    def run(self, lab: str, seed: int | None, emit: Callable[[Event], None]) -> ExitStatus:
+    def run(
+        self, lab: str, seed: int | None, emit: Callable[[Event], None], language: str = ENGLISH
+    ) -> ExitStatus:
         """Run a lab inside and emit its events as they come; raises EngineError or CannotRun."""
-        self._send({"lab": lab, "seed": seed, "deadline": DEADLINE * self._slowness})
+        self._send(
+            {
+                "lab": lab,
+                "seed": seed,
+                "language": language,
+                "deadline": DEADLINE * self._slowness,
+            }
+        )
         ended: int | None = None
         while True:
             answer = self._receive(SILENCE * self._slowness)

@@ -146,7 +146,7 @@ def open_column(column: Column, processor: int) -> Iterator[Run]:
         return
     with booting(column.kernel, processor) as guest:
         guest.wait_until_ready()
-        yield lambda lab, views: run_inside(lab, guest, None, views)
+        yield lambda lab, views: run_inside(lab, guest, Options(), views)
 
 
 def run_here(lab: Lab, views: Sequence[View]) -> ExitStatus:

@@ -158,14 +158,20 @@ def serve(channel: Channel) -> None:
     """Run what is asked for until nothing more is."""
     while (request := channel.receive()) is not None:
         match request:
-            case {"lab": str(name), "seed": None | int() as seed, "deadline": float(deadline)}:
-                channel.send(run(channel, name, seed, deadline))
+            case {
+                "lab": str(name),
+                "seed": None | int() as seed,
+                "language": str(language),
+                "deadline": float(deadline),
+            }:
+                channel.send(run(channel, name, (seed, language), deadline))
             case _:
                 raise ValueError(request)
 
 
-def run(channel: Channel, name: str, seed: int | None, deadline: float) -> Message:
-    """Run one lab and tell its events; returns the last word on it."""
+def run(channel: Channel, name: str, how: tuple[int | None, str], deadline: float) -> Message:
+    """Run one lab, by this seed and in this language, and tell its events."""
+    seed, language = how
     from labs.engine.backends.namespaces.backend import open_namespaces
     from labs.engine.catalogue import find_lab
     from labs.engine.errors import BindlabError
@@ -182,7 +188,7 @@ def run(channel: Channel, name: str, seed: int | None, deadline: float) -> Messa
     try:
         with open_namespaces(deadline) as backend:
             lab = find_lab(name, f"labs.{name}.lab")
-            status = run_lab(lab, backend, Layout(seed), [tell])
+            status = run_lab(lab, backend, Layout(seed), [tell], language)
     except BindlabError as error:
         return {"error": error.message, "hint": error.hint, "status": int(error.status)}
     return {"end": int(status)}

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import cell_len, set_cell_size
@@ -22,9 +23,12 @@ from labs.engine.model import (
     Concluded,
     Event,
     Evidence,
+    Expectation,
+    Measured,
     ProcessEvidence,
     ProcessStarted,
     Quantity,
+    Refused,
     RunEnded,
     RunStarted,
     SocketEvidence,
@@ -34,6 +38,7 @@ from labs.engine.model import (
     capability_names,
 )
 from labs.engine.strace import show_address
+from labs.engine.translation import Translation, read_translation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -43,6 +48,7 @@ TEXT_WIDTH = 88
 PLAIN_WIDTH = 120
 COLUMNS = ("socket", "state", "owner", "held by", "reuse", "queue", "inode")
 MANY_CALLS = 12
+WORDS = Path(__file__).parent  # where the translation of what stands here is
 
 # Users in order of appearance; always beside their names, and apart for colour-blind eyes.
 USER_STYLES = ("cyan", "yellow", "magenta", "blue")
@@ -105,6 +111,7 @@ class TerminalView:
         self._calls: list[CallMade] = []
         self._steps: dict[int, Verdict] = {}
         self._lines: list[Text] = []
+        self._say = Translation().text
 
     def __call__(self, event: Event) -> None:
         """Write the next event."""
@@ -125,7 +132,7 @@ class TerminalView:
                 self._flush()
             case Concluded():
                 self._print()
-                self._print(Text(f"The claim {event.finding}:", "bold"))
+                self._print(Text(self._say(f"The claim {event.finding}:"), "bold"))
                 self._print_text(event.fact)
             case RunEnded():
                 self._show_plan()
@@ -136,26 +143,33 @@ class TerminalView:
 
     def _start_run(self, event: RunStarted) -> None:
         self._processes, self._steps = {}, {}
+        self._say = read_translation(WORDS, event.language).text
         seed = "" if event.seed is None else f", seed {event.seed}"
         self._print(Text.assemble((event.lab, "bold"), "  ", event.title))
         if event.claim:
-            self._print(Text(f"claim: {event.claim}"))
+            self._print(Text(self._say("claim: {claim}", {"claim": event.claim})))
         machine = f" ({event.machine})" if event.machine else ""
         where = f"{event.backend}, Linux {event.kernel}{machine}"
         if event.backend == PLAN:
-            where = "plan, nothing is started"
+            where = self._say("plan, nothing is started")
         self._print(Text(f"{where}, bindlab {event.version}{seed}", "dim"))
 
     def _end_run(self, event: RunEnded) -> None:
         self._print()
         counts = Counter(self._steps.values())
-        parts = [f"{counts[verdict]} {SUMMARY[verdict]}" for verdict in SUMMARY if counts[verdict]]
+        parts = [
+            f"{counts[verdict]} {self._say(SUMMARY[verdict])}"
+            for verdict in SUMMARY
+            if counts[verdict]
+        ]
         if parts:
-            steps = "1 step" if len(self._steps) == 1 else f"{len(self._steps)} steps"
+            count = len(self._steps)
+            steps = self._say("1 step" if count == 1 else "{count} steps", {"count": count})
             self._print(Text(f"{steps}: {', '.join(parts)}", "bold"))
         for number, verdict in self._steps.items():
             if verdict in (Verdict.DIFFERS, Verdict.FAILED):
-                self._print(Text(f"  step {number} {SUMMARY[verdict]}", SIGNS[verdict][2]))
+                step = self._say("step {number}", {"number": number})
+                self._print(Text(f"  {step} {self._say(SUMMARY[verdict])}", SIGNS[verdict][2]))
         if event.error:
             self._print(Text(event.error, "bold red"))
         if event.hint:
@@ -182,13 +196,17 @@ class TerminalView:
 
     def _print_outcome(self, step: StepStarted, event: StepEnded) -> None:
         sign, word, style = SIGNS[event.verdict]
-        happened = {Verdict.SKIPPED: "skipped:", Verdict.FAILED: "failed:"}
-        mark = sign if self._has_signs else word
+        happened = {Verdict.SKIPPED: "skipped: {outcome}", Verdict.FAILED: "failed: {outcome}"}
+        mark = sign if self._has_signs else self._say(word)
         outcome: object = event.outcome
         if isinstance(event.outcome, Quantity):
             outcome = f"{event.outcome.value:g}"  # what it counts stands in what is expected
-        observed = f"{happened.get(event.verdict, 'observed')} {outcome}"
-        self._print(Text(f"{' ' * INDENT}{mark} expected {step.expected}, {observed}", style))
+        observed = happened.get(event.verdict, "observed {outcome}")
+        texts = (
+            self._say("expected {expected}", {"expected": self._show_expected(step.expected)}),
+            self._say(observed, {"outcome": outcome}),
+        )
+        self._print(Text(f"{' ' * INDENT}{mark} {', '.join(texts)}", style))
         if isinstance(event.outcome, Quantity) and event.outcome.parts:
             parts = ", ".join(f"{name} {value:g}" for name, value in event.outcome.parts.items())
             self._print_text(f"  {parts}", style)
@@ -199,8 +217,19 @@ class TerminalView:
             return
         step, self._step = self._step, None
         self._print_calls()
-        self._print(Text(f"{' ' * INDENT}expected {step.expected}"))
+        expected = self._show_expected(step.expected)
+        text = self._say("expected {expected}", {"expected": expected})
+        self._print(Text(f"{' ' * INDENT}{text}"))
         self._print_text(step.why)
+
+    def _show_expected(self, expected: Expectation) -> str:
+        match expected:
+            case Refused(errno, call) if call:
+                return self._say("{errno} from {call}()", {"errno": errno, "call": call})
+            case Measured(what, low, high) if low != high:
+                values = {"low": f"{low:g}", "high": f"{high:g}", "what": what}
+                return self._say("{low} to {high} {what}", values)
+        return str(expected)
 
     # --- calls ---
 
