@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -28,6 +29,7 @@ from labs.engine.model import (
     Reference,
     SocketRow,
     StartedProcess,
+    Tally,
     capability_mask,
 )
 from tests.support import wait_until
@@ -45,6 +47,7 @@ OPEN = HostPlan("open", "10.77.0.3", 16, "fd00:4d::3", 64, unprivileged_port_sta
 ROOTS = ("CAP_CHOWN", "CAP_SETUID", "CAP_NET_BIND_SERVICE")  # what root has in these tests
 
 IPV4, IPV6 = int(socket.AF_INET), int(socket.AF_INET6)
+UNIX, DOOR = int(socket.AF_UNIX), "\0door"
 TCP, UDP = int(socket.SOCK_STREAM), int(socket.SOCK_DGRAM)
 REUSEADDR = (int(socket.SOL_SOCKET), int(socket.SO_REUSEADDR))
 REUSEPORT = (int(socket.SOL_SOCKET), int(socket.SO_REUSEPORT))
@@ -182,6 +185,25 @@ class Process:
         descriptor = self.socket(family_of(address), kind)
         assert self.do("connect", descriptor, (address, port)) == 0
         return descriptor
+
+    def unix_listening(self) -> int:
+        """A UNIX socket that listens."""
+        descriptor = self.socket(UNIX)
+        assert self.do("bind", descriptor, DOOR) == 0
+        assert self.do("listen", descriptor, 1) == 0
+        return descriptor
+
+    def unix_connected(self) -> int:
+        """A UNIX socket that is connected to it."""
+        descriptor = self.socket(UNIX)
+        assert self.do("connect", descriptor, DOOR) == 0
+        return descriptor
+
+    def tally(self, name: str, *arguments: Argument) -> Tally:
+        """Make one call that counts."""
+        value = self.ask(name, *arguments).value
+        assert isinstance(value, Mapping)
+        return value
 
     def accepted(self, listener: int) -> int:
         """A connection from a listener's queue."""
@@ -354,6 +376,10 @@ ON_DESCRIPTOR: dict[str, tuple[Argument, ...]] = {
     "fchown": (ALICE, -1),
     "fstat": (),
     "set_inheritable": (1,),
+    "sendto": ("x", ("127.0.0.1", PORT)),
+    "send_fds": (3,),
+    "recv_fds": (),
+    "serve": ("epoll", "alice"),
 }
 
 
@@ -1431,6 +1457,137 @@ class BackendContract:
         assert alice.refused("accept", descriptor) == "ENOTSUP"
         assert alice.refused("send", descriptor, "x") == "EDESTADDRREQ"
         assert alice.refused("shutdown", descriptor, socket.SHUT_RDWR) == "ENOTCONN"
+
+    # --- UNIX sockets, and sockets that are passed on ---
+
+    def test_a_listener_is_passed_to_another_user(self, server: Host) -> None:
+        alice, bob = server.start("alice"), server.start("bob", BOB)
+        listener = alice.listening()
+        inode = alice.do("fstat", listener)
+        door = alice.unix_listening()
+        caller = bob.unix_connected()
+        accepted = alice.accepted(door)
+        assert alice.do("send_fds", accepted, listener) == 1
+        taken = bob.do("recv_fds", caller)
+        assert bob.do("fstat", taken) == inode
+        assert alice.do("close", listener) == 0
+        assert server.row().uid == ALICE
+        connected = bob.connected()
+        assert bob.address(bob.accepted(taken))[1] == PORT
+        assert bob.do("close", connected) == 0
+
+    def test_what_is_on_its_way_is_still_there(self, server: Host) -> None:
+        alice, bob = server.start("alice"), server.start("bob", BOB)
+        listener = alice.listening()
+        door = alice.unix_listening()
+        caller = bob.unix_connected()
+        alice.do("send_fds", alice.accepted(door), listener)
+        alice.do("close", listener)
+        assert [row.state for row in server.rows()] == ["LISTEN"]
+        bob.do("close", caller)
+        assert server.rows() == []
+
+    def test_nobody_behind_a_name(self, server: Host) -> None:
+        alice = server.start("alice")
+        descriptor = alice.socket(UNIX)
+        assert alice.refused("connect", descriptor, DOOR) == "ECONNREFUSED"
+        assert alice.do("bind", descriptor, DOOR) == 0
+        other = alice.socket(UNIX)
+        assert alice.refused("connect", other, DOOR) == "ECONNREFUSED"
+        assert alice.refused("bind", other, DOOR) == "EADDRINUSE"
+        assert alice.refused("send_fds", other, descriptor) == "ENOTCONN"
+        alice.do("close", descriptor)
+        assert alice.do("bind", other, DOOR) == 0
+
+    def test_one_takes_a_copy_of_another_processes_socket(self, server: Host) -> None:
+        parent = server.start("parent")
+        child = parent.fork("child")  # whom one may trace under Yama too
+        listener = child.listening()
+        taken = parent.do("pidfd_getfd", child.started.pid, listener)
+        assert parent.do("fstat", taken) == child.do("fstat", listener)
+        assert parent.refused("pidfd_getfd", child.started.pid, 77) == "EBADF"
+        assert parent.refused("pidfd_getfd", 30_000, 3) == "ESRCH"
+
+    def test_copies_of_another_users_sockets_are_not_for_everybody(self, server: Host) -> None:
+        alice, bob = server.start("alice"), server.start("bob", BOB)
+        listener = alice.listening()
+        assert bob.refused("pidfd_getfd", alice.started.pid, listener) == "EPERM"
+
+    # --- what a process does on its own ---
+
+    @pytest.mark.parametrize("way", ["accept", "epoll", "exclusive", "lock"])
+    def test_a_server_answers_with_its_name(self, server: Host, client: Host, way: str) -> None:
+        alice, bob = server.start("alice"), client.start("bob", BOB)
+        assert alice.do("serve", alice.listening(), way, "first") == 0
+        asked = bob.tally("request", (SERVER.ipv4, PORT), 5, 0)
+        assert (asked["asked"], asked["answered"], asked["by first"]) == (5, 5, 5)
+        served = alice.tally("stop")
+        assert served["accepted"] == 5
+        assert served["empty"] == 0
+        assert alice.do("socket", IPV4, TCP, 0) > 3
+
+    def test_a_request_is_refused_where_nobody_listens(self, server: Host) -> None:
+        asked = server.start("alice").tally("request", ("127.0.0.1", PORT), 3, 0)
+        assert (asked["asked"], asked["refused"]) == (3, 3)
+
+    def test_requests_come_from_one_port_after_the_other(self, server: Host) -> None:
+        alice, bob = server.start("alice"), server.start("bob")
+        alice.do("serve", alice.listening(LOOPBACK[IPV4], REUSEPORT), "epoll", "first")
+        bob.do("serve", bob.listening(LOOPBACK[IPV4], REUSEPORT), "epoll", "second")
+        client = server.start("client", BOB)
+
+        def ask() -> list[list[str]]:
+            ports = range(20_000, 20_020)
+            tallies = [client.tally("request", ("127.0.0.1", PORT), 1, port) for port in ports]
+            return [[name for name in tally if name.startswith("by ")] for tally in tallies]
+
+        first = ask()
+        assert {len(names) for names in first} == {1}
+        assert ask() == first
+
+    @pytest.mark.parametrize("way", ["accept", "epoll", "exclusive", "lock"])
+    def test_children_share_the_work_of_one_listener(self, server: Host, way: str) -> None:
+        parent = server.start("parent")
+        listener = parent.listening()
+        first, second = parent.fork("first"), parent.fork("second")
+        for child in (first, second):
+            child.do("serve", listener, way, child.name)
+        pids = (first.started.pid, second.started.pid)
+        client = server.start("client", BOB)
+        asked = client.tally("request_from_sleep", ("127.0.0.1", PORT), 20, pids)
+        assert asked["answered"] == 20
+        served = [child.tally("stop") for child in (first, second)]
+        assert sum(tally["accepted"] for tally in served) == 20
+        assert [asked.get(f"by {name}", 0) for name in ("first", "second")] == [
+            tally["accepted"] for tally in served
+        ]
+
+    def test_a_load_ends_when_all_is_asked(self, server: Host) -> None:
+        alice, bob = server.start("alice"), server.start("bob")
+        alice.do("serve", alice.listening(), "epoll", "alice")
+        assert bob.do("load", ("127.0.0.1", PORT), 10, 2) == 0
+        done = bob.tally("stop")
+        assert done["asked"] <= 10
+        assert done["asked"] == done["answered"]
+        assert bob.tally("request", ("127.0.0.1", PORT), 1, 0)["answered"] == 1
+
+    def test_who_does_nothing_cannot_stop(self, server: Host) -> None:
+        alice = server.start("alice")
+        with pytest.raises(LabError):
+            alice.ask("stop")
+        alice.do("serve", alice.listening(), "epoll", "alice")
+        with pytest.raises(LabError):
+            alice.ask("load", ("127.0.0.1", PORT), 1, 1)
+
+    def test_a_process_can_be_kept_to_a_processor(self, server: Host) -> None:
+        assert server.start("alice").do("sched_setaffinity", 0) == 0
+
+    def test_datagrams_without_a_connection(self, server: Host) -> None:
+        alice, bob = server.start("alice"), server.start("bob", BOB)
+        receiver = alice.bound(LOOPBACK[IPV4], kind=UDP)
+        sender = bob.socket(kind=UDP)
+        assert bob.do("sendto", sender, "hello", (LOOPBACK[IPV4], PORT)) == 5
+        assert alice.received(receiver) == "hello"
 
 
 class OwnUserNamespaceContract(BackendContract):

@@ -1,6 +1,7 @@
 """The agent: one real process of a lab, which makes one call at a time for the lab's script.
 
-One file, standard library only, so that it can be carried to wherever the process has to be.
+Standard library only, as is the worker beside it, so that both can be carried to wherever the
+process has to be.
 
 A message is one line of JSON on a stream socket; descriptors and the sender's credentials may
 travel beside it. End of file means exit.
@@ -16,6 +17,8 @@ import os
 import signal
 import socket
 import struct
+
+from labs.engine.worker import Load, Server, ask_sleepers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ PR_CAPBSET_DROP = 24
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CLONE_NEWUSER = 0x10000000
+SYS_PIDFD_GETFD = 438  # the same number on every architecture (since 5.6)
 CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3 of capset(2)
 ALL_CAPABILITIES = (1 << 64) - 1  # as many as the sets have room for
 
@@ -61,6 +65,11 @@ def prctl(option: int, value: int | bytes, second: int = 0) -> None:
 def unshare(flags: int) -> None:
     """unshare(2)."""
     checked(libc.unshare(flags))
+
+
+def pidfd_getfd(pidfd: int, descriptor: int) -> int:
+    """pidfd_getfd(2): a copy of another process's descriptor."""
+    return checked(libc.syscall(SYS_PIDFD_GETFD, pidfd, descriptor, 0))
 
 
 def setfsuid(uid: int) -> int:
@@ -148,6 +157,7 @@ class Agent:
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.sockets: dict[int, socket.socket] = {}
+        self.worker: Server | Load | None = None
         self.exit_status: int | None = None
 
     def serve(self) -> NoReturn:
@@ -207,8 +217,8 @@ class Agent:
     def call_getsockopt(self, descriptor: int, level: int, option: int) -> Json:
         return self._find(descriptor).getsockopt(level, option)
 
-    def call_bind(self, descriptor: int, address: list[Json]) -> Json:
-        self._find(descriptor).bind(tuple(address))
+    def call_bind(self, descriptor: int, address: list[Json] | str) -> Json:
+        self._find(descriptor).bind(as_address(address))
         return 0
 
     def call_listen(self, descriptor: int, backlog: int) -> Json:
@@ -217,10 +227,10 @@ class Agent:
 
     def call_accept(self, descriptor: int) -> Json:
         connection, peer = self._find(descriptor).accept()
-        return [self._keep(connection), list(peer[:2])]
+        return [self._keep(connection), list(peer[:2])] if peer else self._keep(connection)
 
-    def call_connect(self, descriptor: int, address: list[Json]) -> Json:
-        self._find(descriptor).connect(tuple(address))
+    def call_connect(self, descriptor: int, address: list[Json] | str) -> Json:
+        self._find(descriptor).connect(as_address(address))
         return 0
 
     def call_send(self, descriptor: int, text: str) -> Json:
@@ -228,6 +238,25 @@ class Agent:
 
     def call_recv(self, descriptor: int, size: int) -> Json:
         return self._find(descriptor).recv(size).decode("latin-1")
+
+    def call_sendto(self, descriptor: int, text: str, address: list[Json]) -> Json:
+        return self._find(descriptor).sendto(text.encode("latin-1"), as_address(address))
+
+    def call_send_fds(self, descriptor: int, passed: int) -> Json:
+        """SCM_RIGHTS of unix(7), one descriptor with one byte."""
+        return socket.send_fds(self._find(descriptor), [b"\0"], [self._find(passed).fileno()])
+
+    def call_recv_fds(self, descriptor: int) -> Json:
+        _, descriptors, _, _ = socket.recv_fds(self._find(descriptor), 1, 1)
+        return self._keep(socket.socket(fileno=descriptors[0]))
+
+    def call_pidfd_getfd(self, pid: int, descriptor: int) -> Json:
+        """pidfd_open(2) and pidfd_getfd(2): a copy of another process's socket."""
+        pidfd = os.pidfd_open(pid)
+        try:
+            return self._keep(socket.socket(fileno=pidfd_getfd(pidfd, descriptor)))
+        finally:
+            os.close(pidfd)
 
     def call_shutdown(self, descriptor: int, how: int) -> Json:
         self._find(descriptor).shutdown(how)
@@ -262,6 +291,35 @@ class Agent:
         self.sockets[new.fileno()] = new
         return new.fileno()
 
+    # --- what it does on its own for a while ---
+
+    def call_serve(self, descriptor: int, way: str, name: str) -> Json:
+        self._work(lambda: Server(self._find(descriptor), way, name))
+        return 0
+
+    def call_load(self, address: list[Json], count: int, clients: int) -> Json:
+        self._work(lambda: Load(as_end(address), count, clients))
+        return 0
+
+    def call_stop(self) -> Json:
+        """End what it does, and say what came of it."""
+        if self.worker is None:
+            raise LookupError("it does nothing of its own")
+        worker, self.worker = self.worker, None
+        return dict(worker.stop())
+
+    def call_request(self, address: list[Json], count: int, first_port: int) -> Json:
+        load = Load(as_end(address), count, 1, first_port)
+        return dict(load.stop(at_once=False))
+
+    def call_request_from_sleep(self, address: list[Json], count: int, pids: list[int]) -> Json:
+        return dict(ask_sleepers(as_end(address), count, pids))
+
+    def _work(self, start: Callable[[], Server | Load]) -> None:
+        if self.worker is not None:
+            raise RuntimeError("one thing at a time")
+        self.worker = start()
+
     # --- the process itself, named as in Python's os module ---
 
     def call_seteuid(self, uid: int) -> Json:
@@ -286,6 +344,8 @@ class Agent:
 
     def call_fork(self) -> Json:
         """fork(2); the child serves the channel whose descriptor came with the request."""
+        if self.worker is not None:
+            raise RuntimeError("a process that works has a thread, which fork() would not copy")
         channel = self.stream.take_descriptor()
         pid = os.fork()
         if pid == 0:
@@ -303,6 +363,10 @@ class Agent:
         finally:
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it
 
+    def call_sched_setaffinity(self, processor: int) -> Json:
+        os.sched_setaffinity(0, [processor])
+        return 0
+
     def call_exit(self, status: int) -> Json:
         self.exit_status = status
         return status
@@ -316,6 +380,19 @@ def resolve(argument: Json, values: list[Json]) -> Json:
             # accept() returns the new descriptor and the peer.
             return value[0] if isinstance(value, list) else value
     return argument
+
+
+def as_address(address: list[Json] | str) -> tuple[Json, ...] | str:
+    """An address as Python's socket module has it: a pair, or a text for a UNIX socket."""
+    return address if isinstance(address, str) else tuple(address)
+
+
+def as_end(address: list[Json]) -> tuple[str, int]:
+    """An address and a port; ValueError for anything else."""
+    match address:
+        case [str(host), int(port)]:
+            return host, port
+    raise ValueError(address)
 
 
 def move_channel(descriptor: int) -> socket.socket:

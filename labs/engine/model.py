@@ -20,8 +20,11 @@ class Reference:
 UNPRIVILEGED_PORT_START = 1024
 """The first port that anybody may bind on a host, unless its plan says otherwise."""
 
-Argument: TypeAlias = int | str | Address | tuple[str, ...] | Reference
-Value: TypeAlias = int | str | Address | None
+Tally: TypeAlias = Mapping[str, int]
+"""What was counted, by name."""
+
+Argument: TypeAlias = int | str | Address | tuple[str, ...] | tuple[int, ...] | Reference
+Value: TypeAlias = int | str | Address | Tally | None
 
 
 class Verdict(StrEnum):

@@ -5,9 +5,11 @@ the program that it stands for. A call that the kernel refuses raises CallError,
 """
 
 import socket as socket_module
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from signal import SIGKILL
 
+from labs.engine.errors import LabError
 from labs.engine.model import (
     Address,
     Argument,
@@ -18,6 +20,7 @@ from labs.engine.model import (
     Publication,
     Reference,
     SocketRow,
+    Tally,
 )
 from labs.engine.session import CallError, Session
 
@@ -48,8 +51,8 @@ class Host:
         is in a user namespace of its own: its uid there is the user's, and to the rest of the run
         it is another user.
         """
-        self._session.start_process(name, self.name, user, capabilities, remapped=remapped)
-        return Process(self._session, name, self)
+        pid = self._session.start_process(name, self.name, user, capabilities, remapped=remapped)
+        return Process(self._session, name, self, pid)
 
     def sockets(self, port: int) -> list[SocketRow]:
         """What sock_diag says of this host now: its sockets with this local port."""
@@ -58,12 +61,13 @@ class Host:
 
 
 class Process:
-    """A real process on a host, under one user, driven call by call."""
+    """A real process on a host, under one user, driven call by call; `pid` is that there."""
 
-    def __init__(self, session: Session, name: str, host: Host) -> None:
+    def __init__(self, session: Session, name: str, host: Host, pid: int) -> None:
         self._session = session
         self.name = name
         self.host = host
+        self.pid = pid
 
     def socket(
         self,
@@ -114,10 +118,50 @@ class Process:
         results = self.perform(*calls)
         return [Socket(self, number(result)) for result in results[::2]]
 
+    def request(self, address: Address, count: int = 1, *, first_port: int = 0) -> "Answers":
+        """Connect so many times, one after the other, and read what comes until the end.
+
+        With a `first_port` each connection comes from the next port, counted from there.
+        """
+        (result,) = self.perform(call("request", address, count, first_port))
+        return Answers.of(result)
+
+    def request_each(self, address: Address, ports: Sequence[int]) -> "list[str]":
+        """Connect once from each of these ports, in one message: who answered each."""
+        results = self.perform(*(call("request", address, 1, port) for port in ports))
+        return [next(iter(Answers.of(result).by), "") for result in results]
+
+    def request_from_sleep(
+        self, address: Address, count: int, waiting: "Sequence[Process]"
+    ) -> "Answers":
+        """The same as `request`, each time only when all of the waiting processes sleep."""
+        pids = tuple(process.pid for process in waiting)
+        (result,) = self.perform(call("request_from_sleep", address, count, pids))
+        return Answers.of(result)
+
+    def load(self, address: Address, count: int, *, clients: int) -> None:
+        """Let so many clients side by side make requests, until `stop_load` or `count` in all."""
+        self.perform(call("load", address, count, clients))
+
+    def stop_load(self) -> "Answers":
+        """End the load: what came of it."""
+        (result,) = self.perform(call("stop"))
+        return Answers.of(result)
+
+    def stop_serving(self) -> "Served":
+        """End what `Socket.serve` began: what it did."""
+        (result,) = self.perform(call("stop"))
+        counts = tally(result)
+        return Served(counts["accepted"], counts["empty"], counts["switches"])
+
+    def sched_setaffinity(self, processor: int) -> None:
+        """sched_setaffinity(2): from now on this processor alone."""
+        self.perform(call("sched_setaffinity", processor))
+
     def fork(self, name: str) -> "Process":
         """fork(2): the child inherits the sockets; ask for them with `inherited`."""
-        self._session.fork_process(self.name, name)
-        return Process(self._session, name, self.host)
+        pid = self._session.fork_process(self.name, name)
+        return Process(self._session, name, self.host, pid)
 
     def inherited(self, socket: "Socket") -> "Socket":
         """This process's copy of a socket that its parent had when it forked."""
@@ -180,8 +224,8 @@ class Socket:
         self.process = process
         self.descriptor = descriptor
 
-    def setsockopt(self, level: int, option: int, value: int) -> None:
-        """setsockopt(2) with a number."""
+    def setsockopt(self, level: int, option: int, value: int | str) -> None:
+        """setsockopt(2) with a number, or with bytes as a text (Latin-1)."""
         self._perform("setsockopt", level, option, value)
 
     def getsockopt(self, level: int, option: int) -> int:
@@ -218,6 +262,19 @@ class Socket:
         """recv(2): waits for data; empty at the end of the stream."""
         return str(self._perform("recv", size).value)
 
+    def sendto(self, text: str, address: Address) -> int:
+        """sendto(2): the number of bytes taken; each character is one byte (Latin-1)."""
+        return number(self._perform("sendto", text, address))
+
+    def serve(self, way: str = "epoll") -> None:
+        """Let the process accept connections, answer each with its name and close it.
+
+        It waits by `accept` in a blocking accept(), by `epoll` in an epoll instance of its own, by
+        `exclusive` in one with EPOLLEXCLUSIVE, by `lock` in one while it has a lock of all.
+        `Process.stop_serving` ends it; by `accept` and `lock` that shuts the listener down.
+        """
+        self._perform("serve", way, self.process.name)
+
     def shutdown(self, how: int) -> None:
         """shutdown(2)."""
         self._perform("shutdown", how)
@@ -249,6 +306,68 @@ class Socket:
         return result
 
 
+@dataclass(frozen=True)
+class Served:
+    """What a serving process did: connections it accepted, wake-ups that found none, sleeps."""
+
+    accepted: int
+    empty: int
+    switches: int
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What came of requests; `by` is who answered how many.
+
+    Of all the time and of one request's `median` and `ninety_ninth` percentile: microseconds.
+    """
+
+    answered: int
+    refused: int
+    reset: int
+    timed_out: int
+    by: Mapping[str, int]
+    elapsed: int
+    median: int
+    ninety_ninth: int
+
+    @property
+    def lost(self) -> int:
+        """Requests without an answer."""
+        return self.refused + self.reset + self.timed_out
+
+    @property
+    def asked(self) -> int:
+        """All requests."""
+        return self.answered + self.lost
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Each outcome and how often."""
+        return {
+            "answered": self.answered,
+            "refused": self.refused,
+            "reset": self.reset,
+            "timed out": self.timed_out,
+        }
+
+    @staticmethod
+    def of(result: CallResult) -> "Answers":
+        """What a process has counted; LabError where an outcome is missing."""
+        counts = tally(result)
+        outcomes = [counts[name] for name in ("answered", "refused", "reset", "timed out")]
+        by = {
+            name.removeprefix("by "): count
+            for name, count in counts.items()
+            if name.startswith("by ")
+        }
+        if sum(outcomes) != counts["asked"] or sum(by.values()) != counts["answered"]:
+            raise LabError(f"Not every request is accounted for: {dict(counts)}.")
+        answered, refused, reset, timed_out = outcomes
+        times = (counts["elapsed"], counts["median"], counts["ninety-ninth"])
+        return Answers(answered, refused, reset, timed_out, by, *times)
+
+
 def close_all(sockets: Sequence[Socket]) -> None:
     """close(2) of each, in one message for each process."""
     processes = {socket.process.name: socket.process for socket in sockets}
@@ -274,6 +393,12 @@ def call(name: str, *arguments: Argument) -> Call:
 def number(result: CallResult) -> int:
     """The number that a call returned."""
     assert isinstance(result.value, int)
+    return result.value
+
+
+def tally(result: CallResult) -> Tally:
+    """What a call has counted."""
+    assert isinstance(result.value, Mapping)
     return result.value
 
 

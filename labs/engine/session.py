@@ -95,8 +95,8 @@ class Session:
 
     def start_process(
         self, name: str, host: str, user: str, capabilities: Sequence[str], *, remapped: bool
-    ) -> None:
-        """Start a process under a user's uid, `remapped` in a user namespace of its own."""
+    ) -> int:
+        """Start a process under a uid, `remapped` in a user namespace of its own; its pid."""
         self._check_new(name)
         try:
             capability_mask(capabilities)
@@ -107,17 +107,17 @@ class Session:
             self._remapped[name] = f"{user}-remapped"
             outer_uid = self.layout.uid(self._remapped[name])
         plan = ProcessPlan(name, host, uid, tuple(capabilities), outer_uid)
-        self._keep(name, host, self._backend.start_process(plan), parent="")
+        return self._keep(name, host, self._backend.start_process(plan), parent="")
 
-    def fork_process(self, parent: str, child: str) -> None:
-        """Let a process fork."""
+    def fork_process(self, parent: str, child: str) -> int:
+        """Let a process fork; the child's pid."""
         host = self._touch(parent)
         self._check_new(child)
         started = self._backend.fork_process(parent, child)
         self._show(parent, "fork()", CallResult(started.pid, 0, started.credentials))
         if parent in self._remapped:
             self._remapped[child] = self._remapped[parent]
-        self._keep(child, host, started, parent)
+        return self._keep(child, host, started, parent)
 
     def end_process(self, process: str, signal: int) -> None:
         """Send a signal from outside (0: none) and wait until the process is gone."""
@@ -221,12 +221,13 @@ class Session:
         if name == ENGINE:
             raise LabError(f"No process can be named {name}: it stands for what publishes ports.")
 
-    def _keep(self, name: str, host: str, started: StartedProcess, parent: str) -> None:
+    def _keep(self, name: str, host: str, started: StartedProcess, parent: str) -> int:
         self._hosts[name] = host
         self._credentials[name] = started.credentials
         self._names[host][started.pid] = name
         user = self._remapped.get(name) or self.layout.user(started.credentials.effective)
         self._emit(ProcessStarted(name, host, user, started.pid, started.credentials, parent))
+        return started.pid
 
     def _show(self, process: str, call: str, result: CallResult) -> None:
         self._credentials[process] = result.credentials

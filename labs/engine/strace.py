@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Mapping
 
 from labs.engine.model import Argument, Call, CallResult, Publication, Reference, Value
 
@@ -67,6 +68,8 @@ def _show(value: Argument | Value) -> str:
             return f'"{value if len(value) <= 32 else value[:32] + "..."}"'
         case (str(host), int(port)):
             return show_address((host, port))
+        case Mapping():
+            return ", ".join(f"{name} {count}" for name, count in value.items() if count)
         case tuple():
             return f"[{', '.join(_show(str(part)) for part in value)}]"
     return str(value)

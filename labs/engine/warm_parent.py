@@ -19,9 +19,8 @@ from labs.engine.agent import (
     Agent,
     Stream,
     answer_to,
-    checked,
-    libc,
     move_channel,
+    pidfd_getfd,
     prctl,
     take_steps,
     take_user,
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from labs.engine.agent import Json, Message
-
-SYS_PIDFD_GETFD = 438  # the same number on every architecture (since 5.6)
 
 # sock_diag(7): struct nlmsghdr; struct inet_diag_req_v2 after one; struct inet_diag_msg
 NETLINK_SOCK_DIAG = 4
@@ -56,11 +53,6 @@ STATES = (
     *("CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV", "BOUND_INACTIVE"),
 )
 ALL_STATES = (1 << len(STATES) + 1) - 2
-
-
-def pidfd_getfd(pidfd: int, descriptor: int) -> int:
-    """pidfd_getfd(2): a copy of another process's descriptor."""
-    return checked(libc.syscall(SYS_PIDFD_GETFD, pidfd, descriptor, 0))
 
 
 class WarmParent:

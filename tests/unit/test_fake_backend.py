@@ -53,4 +53,6 @@ class TestFakeBackend(OwnUserNamespaceContract):
 
 def test_the_contract_has_every_call_of_the_agent() -> None:
     offered = {name.removeprefix("call_") for name in dir(Agent) if name.startswith("call_")}
-    assert offered == {"socket", *ON_DESCRIPTOR, *SET_UID_CALLS, "fork", "exec", "exit"}
+    others = {"socket", "fork", "exec", "exit", "pidfd_getfd", "sched_setaffinity"}
+    work = {"load", "stop", "request", "request_from_sleep"}
+    assert offered == {*ON_DESCRIPTOR, *SET_UID_CALLS, *others, *work}

@@ -56,6 +56,8 @@ def decode_value(value: Json) -> Value:
             return descriptor
         case [str(host), int(port)]:
             return (host, port)
+        case dict():
+            return {name: count for name, count in value.items() if isinstance(count, int)}
     raise EngineError(f"An agent answered nonsense: {value}")
 
 

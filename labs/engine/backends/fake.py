@@ -12,11 +12,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import ip_address
 from itertools import count
 from typing import TYPE_CHECKING
 
+from labs.engine.backends.fake_capabilities import Capabilities
 from labs.engine.backends.fake_kernel import (
     PROTOCOLS,
     WILDCARDS,
@@ -25,6 +26,8 @@ from labs.engine.backends.fake_kernel import (
     Hangs,
     refusal,
 )
+from labs.engine.backends.fake_unix import FakeUnixSocket, make_unix_socket
+from labs.engine.backends.fake_work import FakeLoad, FakeServer, request
 from labs.engine.errors import CannotRun, EngineError, LabError, Unsupported
 from labs.engine.model import (
     Argument,
@@ -48,14 +51,9 @@ UIDS = range(65_536)
 UNCHANGED = -1
 FIRST_DESCRIPTOR = 3
 SETUID = capability_mask(["CAP_SETUID"])
+PTRACE = capability_mask(["CAP_SYS_PTRACE"])
 CHOWN = capability_mask(["CAP_CHOWN"])
 BIND_SERVICE = capability_mask(["CAP_NET_BIND_SERVICE"])
-FILE_CAPABILITIES = capability_mask(  # CAP_FS_SET of the kernel: those that setfsuid() takes
-    [
-        *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID"),
-        *("CAP_LINUX_IMMUTABLE", "CAP_MKNOD", "CAP_MAC_OVERRIDE"),
-    ]
-)
 PROTOCOL_NUMBERS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 SOCKET_CALLS = {
     "setsockopt",
@@ -63,48 +61,11 @@ SOCKET_CALLS = {
     "listen",
     "connect",
     "send",
+    "sendto",
     "recv",
     "shutdown",
     "getsockname",
 }
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """A process's capabilities as masks, by the rules of capabilities(7)."""
-
-    bounding: int
-    permitted: int
-    effective: int
-    ambient: int
-
-    def after_change(self, old: Credentials, new: Credentials) -> Capabilities:
-        """What setuid() and its like leave (cap_emulate_setxid())."""
-        permitted, effective, ambient = self.permitted, self.effective, self.ambient
-        was_root = 0 in (old.real, old.effective, old.saved)
-        if was_root and 0 not in (new.real, new.effective, new.saved):
-            permitted = effective = ambient = 0
-        if old.effective == 0 != new.effective:
-            effective = 0
-        if old.effective != 0 == new.effective:
-            effective = permitted
-        return Capabilities(self.bounding, permitted, effective, ambient)
-
-    def after_setfsuid(self, old: int, new: int) -> Capabilities:
-        """What setfsuid() leaves (cap_task_fix_setuid())."""
-        effective = self.effective
-        if old == 0 != new:
-            effective &= ~FILE_CAPABILITIES
-        if old != 0 == new:
-            effective |= self.permitted & FILE_CAPABILITIES
-        return replace(self, effective=effective)
-
-    def after_exec(self, uids: Credentials) -> Capabilities:
-        """What a program gets that has none of its own (cap_bprm_creds_from_file())."""
-        is_root = 0 in (uids.real, uids.effective)
-        permitted = self.bounding if is_root else self.ambient
-        effective = permitted if uids.effective == 0 else self.ambient
-        return replace(self, permitted=permitted, effective=effective)
 
 
 class FakeProcess:
@@ -123,12 +84,14 @@ class FakeProcess:
         host.processes += 1
         self.host = host
         self.pid = host.processes
+        host.running[self.pid] = self
         self.credentials = credentials
         self.capabilities = capabilities
         self.outer_uid = outer_uid
         self._inner = credentials.real
         self.sockets: dict[int, FakeSocket] = {}
         self.inheritable: set[int] = set()
+        self.work: FakeServer | FakeLoad | None = None
         self.has_executed = False
         self.has_exited = False
 
@@ -146,7 +109,7 @@ class FakeProcess:
             case "socket", [int(family), int(kind), *protocol]:
                 return self._socket(family, kind, *protocol)
             case "set_inheritable", [int(descriptor), int(inheritable)]:
-                self._find(descriptor)
+                self.find(descriptor)
                 (self.inheritable.add if inheritable else self.inheritable.discard)(descriptor)
                 return 0
             case "exec", [str(), tuple()]:
@@ -158,12 +121,21 @@ class FakeProcess:
             case "seteuid" | "setuid" | "setreuid" | "setresuid" | "setfsuid", [*uids]:
                 change: Callable[..., int] = getattr(self, f"_{name}")
                 return change(*uids)
+            case "serve" | "load" | "stop" | "request" | "request_from_sleep", [*rest]:
+                return self._work(name, rest)
+            case "sched_setaffinity", [int()]:
+                return 0
+            case "pidfd_getfd", [int(pid), int(descriptor)]:
+                return self._pidfd_getfd(pid, descriptor)
             case _, [int(descriptor), *rest]:
                 return self._call_socket(name, descriptor, rest)
         raise LookupError("there is no such call")
 
     def end(self) -> None:
         """Close everything."""
+        self.host.running.pop(self.pid, None)
+        if isinstance(self.work, FakeServer):
+            self.work.stop()
         for descriptor in list(self.sockets):
             self._close(descriptor)
 
@@ -179,20 +151,41 @@ class FakeProcess:
             for descriptor, held in self.sockets.items()
         )
         now = self.credentials
-        uids = [self._outer(uid) for uid in (now.real, now.effective, now.saved, now.filesystem)]
+        uids = [self.outer(uid) for uid in (now.real, now.effective, now.saved, now.filesystem)]
         return ProcessRow(self.pid, Credentials(*uids), self.capabilities.effective, opened)
+
+    # --- what it does on its own ---
+
+    def _work(self, name: str, arguments: Sequence[Argument | Value]) -> Value:
+        match name, arguments:
+            case "request", [(str(text), int(port)), int(count), int(first_port)]:
+                return request(self.host, (text, port), count, first_port)
+            case "request_from_sleep", [(str(text), int(port)), int(count), tuple()]:
+                return request(self.host, (text, port), count, 0)
+            case "stop", [] if self.work:
+                work, self.work = self.work, None
+                return work.stop()
+            case "serve", [int(descriptor), str(), str(server)] if not self.work:
+                self.work = FakeServer(self.find(descriptor), server)
+                return 0
+            case "load", [(str(text), int(port)), int(count), int()] if not self.work:
+                self.work = FakeLoad(self.host, (text, port), count)
+                return 0
+        raise LookupError("not what it does")
 
     # --- sockets ---
 
     def _call_socket(self, name: str, descriptor: int, rest: Sequence[Argument | Value]) -> Value:
-        held = self._find(descriptor)
+        held = self.find(descriptor)
         match name, rest:
             case "bind", [(str(text), int(port))]:
                 # Asked of the user namespace that the host's network belongs to.
                 may = self._has(BIND_SERVICE) and self.outer_uid is None
                 return held.bind((text, port), may)
+            case ("bind" | "connect", [str()]) | ("send_fds" | "recv_fds", _):
+                return self._call_unix_socket(name, held, rest)
             case "accept", []:
-                return self._keep(held.accept(self._outer(self.credentials.filesystem)))
+                return self._keep(held.accept(self.outer(self.credentials.filesystem)))
             case "close", []:
                 return self._close(descriptor)
             case "fchown", [int(uid), int()]:
@@ -204,7 +197,25 @@ class FakeProcess:
                 return call(*rest)
         raise LookupError("there is no such call")
 
+    def _call_unix_socket(
+        self, name: str, held: FakeSocket, rest: Sequence[Argument | Value]
+    ) -> Value:
+        if not isinstance(held, FakeUnixSocket):
+            raise TypeError("no UNIX socket")
+        match name, rest:
+            case "bind", [str(address)]:
+                return held.bind_name(address)
+            case "connect", [str(address)]:
+                return held.connect_name(address)
+            case "send_fds", [int(passed)]:
+                return held.send_fds(self.find(passed))
+            case "recv_fds", []:
+                return self._keep(held.recv_fds())
+        raise LookupError("there is no such call")
+
     def _socket(self, family: int, kind: int, protocol: Argument | Value = 0) -> int:
+        if family == socket.AF_UNIX:
+            return self._keep(make_unix_socket(self.host, kind))
         if family not in WILDCARDS:
             raise refusal(errno.EAFNOSUPPORT)
         if kind not in PROTOCOLS:
@@ -212,8 +223,21 @@ class FakeProcess:
         if protocol not in (0, PROTOCOL_NUMBERS[PROTOCOLS[kind]]):
             raise refusal(errno.EPROTONOSUPPORT)
         nowhere = (WILDCARDS[family], 0)
-        owner, inode = self._outer(self.credentials.filesystem), next(self.host.inodes)
+        owner, inode = self.outer(self.credentials.filesystem), next(self.host.inodes)
         return self._keep(FakeSocket(self.host, family, kind, owner, inode, nowhere, nowhere))
+
+    def _pidfd_getfd(self, pid: int, descriptor: int) -> int:
+        """ptrace(2) asks for the same uids, or for CAP_SYS_PTRACE."""
+        found = self.host.running.get(pid)
+        if found is None:
+            raise refusal(errno.ESRCH)
+        mine, theirs = self.credentials.filesystem, found.credentials
+        is_same = {self.outer(mine)} == {
+            found.outer(uid) for uid in (theirs.real, theirs.effective, theirs.saved)
+        }
+        if not is_same and not self._has(PTRACE):
+            raise refusal(errno.EPERM)
+        return self._keep(found.find(descriptor))
 
     def _fchown(self, held: FakeSocket, uid: int) -> int:
         mine = self.credentials.filesystem
@@ -221,9 +245,9 @@ class FakeProcess:
             return 0
         self._check_uid(uid)
         # To keep one's own takes nothing, to give it to another user CAP_CHOWN.
-        if not held.uid == self._outer(mine) == self._outer(uid) and not self._has(CHOWN):
+        if not held.uid == self.outer(mine) == self.outer(uid) and not self._has(CHOWN):
             raise refusal(errno.EPERM)
-        held.uid = self._outer(uid)
+        held.uid = self.outer(uid)
         return 0
 
     def _close(self, descriptor: int) -> int:
@@ -231,7 +255,8 @@ class FakeProcess:
         self.inheritable.discard(descriptor)
         return 0
 
-    def _find(self, descriptor: int) -> FakeSocket:
+    def find(self, descriptor: int) -> FakeSocket:
+        """The socket of a descriptor; EBADF where there is none."""
         if descriptor not in self.sockets:
             raise refusal(errno.EBADF)
         return self.sockets[descriptor]
@@ -262,7 +287,7 @@ class FakeProcess:
         """Whether this process's user namespace has the uid."""
         return uid in UIDS if self.outer_uid is None else uid == self._inner
 
-    def _outer(self, uid: int) -> int:
+    def outer(self, uid: int) -> int:
         """What a uid of this process's is to the rest of the run."""
         return uid if self.outer_uid is None else self.outer_uid
 

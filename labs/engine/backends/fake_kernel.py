@@ -21,6 +21,10 @@ from labs.engine.model import Address, SocketRow
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from labs.engine.backends.fake import FakeProcess
+    from labs.engine.backends.fake_unix import FakeUnixSocket
+    from labs.engine.backends.fake_work import FakeServer
+
 IP: TypeAlias = IPv4Address | IPv6Address
 End: TypeAlias = tuple[IP, int]
 
@@ -64,7 +68,9 @@ class FakeHost:
         self.unprivileged_port_start = unprivileged_port_start
         self.inodes = inodes
         self.sockets: list[FakeSocket] = []
+        self.unix: dict[str, FakeUnixSocket] = {}
         self.processes = 1  # the host's own process 1
+        self.running: dict[int, FakeProcess] = {}
         self._others = others
 
     def has(self, ip: IP) -> bool:
@@ -135,6 +141,7 @@ class FakeSocket:
     other: FakeSocket | None = None
     received: list[str] = field(default_factory=list)
     error: int = 0
+    servers: list[FakeServer] = field(default_factory=list)
 
     @property
     def is_stream(self) -> bool:
@@ -248,6 +255,21 @@ class FakeSocket:
         else:
             self.other.received.append(text)
         return size
+
+    def sendto(self, text: str, address: Address) -> int:
+        """To somebody else than the peer, if there is one; a stream has but its peer."""
+        if self.is_stream:
+            return self.send(text)
+        ip, port = parse_end(self.family, address)
+        if not self.local[1]:
+            self._take((self.local[0], self.host.choose_port(self.kind)))
+        source = self.local
+        if source[0].is_unspecified:
+            source = self.host.source(ip), source[1]
+        receiver = self.host.route(ip).find_receiver(self.kind, source, (ip, port))
+        if receiver is not None:
+            receiver.received.append(text)
+        return len(text.encode("latin-1"))
 
     def recv(self, size: int) -> str:
         """Of a datagram that is longer the rest is lost."""

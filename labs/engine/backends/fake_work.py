@@ -1,0 +1,65 @@
+"""What the fake's processes do on their own: all at once, since nothing there takes time.
+
+Left out: who waits how makes no difference, and an idle listener answers nobody.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from labs.engine.backends.fake_kernel import FakeHost, parse_end
+
+if TYPE_CHECKING:
+    from labs.engine.backends.fake_kernel import FakeSocket
+    from labs.engine.model import Address, Tally
+
+OUTCOMES = ("answered", "refused", "reset", "timed out")
+FIRST_PORT = 32_768
+
+
+class FakeServer:
+    """A process that answers what comes to a listener, with a name."""
+
+    def __init__(self, listener: FakeSocket, name: str) -> None:
+        self.listener = listener
+        self.name = name
+        self.accepted = 0
+        listener.servers.append(self)
+
+    def stop(self) -> Tally:
+        """End it; what it did."""
+        self.listener.servers.remove(self)
+        return {"accepted": self.accepted, "empty": 0, "switches": self.accepted}
+
+
+class FakeLoad:
+    """Clients that have made all their requests."""
+
+    def __init__(self, host: FakeHost, address: Address, count: int) -> None:
+        self._tally = request(host, address, count, 0)
+
+    def stop(self) -> Tally:
+        """What came of them."""
+        return self._tally
+
+
+def request(host: FakeHost, address: Address, count: int, first_port: int) -> Tally:
+    """Ask so many times, from one port after the other; what came of it, without times."""
+    counts = dict.fromkeys(("asked", *OUTCOMES), 0)
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    target = parse_end(family, address)
+    there, source = host.route(target[0]), host.source(target[0])
+    for port in range(first_port or FIRST_PORT, (first_port or FIRST_PORT) + count):
+        counts["asked"] += 1
+        listener = there.find_receiver(socket.SOCK_STREAM, (source, port), target)
+        if listener is None:
+            counts["refused"] += 1
+        elif not listener.servers:
+            counts["timed out"] += 1
+        else:
+            server = listener.servers[port % len(listener.servers)]
+            server.accepted += 1
+            counts["answered"] += 1
+            counts[f"by {server.name}"] = counts.get(f"by {server.name}", 0) + 1
+    return {**counts, "elapsed": 0, "median": 0, "ninety-ninth": 0}

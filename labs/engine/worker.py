@@ -1,0 +1,244 @@
+"""What a process does on its own for a while: answer connections, or make them and count.
+
+Standard library only, like the agent in whose process it works, in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import resource
+import select
+import socket
+import threading
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    Tally: TypeAlias = dict[str, int]
+
+# How a server waits for connections.
+ACCEPT, EPOLL, EXCLUSIVE, LOCK = "accept", "epoll", "exclusive", "lock"
+WAYS = (ACCEPT, EPOLL, EXCLUSIVE, LOCK)
+
+REQUEST_SECONDS = 2.0  # after which a request has timed out
+LONGEST_LOAD = 8.0  # seconds
+MOST_REQUESTS = 20_000
+SLEEP_SECONDS = 5.0  # for processes to fall asleep
+SLEEP_INTERVAL = 0.0002
+
+ANSWERED, REFUSED, RESET, TIMED_OUT = "answered", "refused", "reset", "timed out"
+OUTCOMES = (ANSWERED, REFUSED, RESET, TIMED_OUT)
+
+
+class Server:
+    """Accepts connections and answers each with a name, until it is stopped.
+
+    By `accept` it waits in a blocking accept(), by `epoll` in an epoll instance of its own, by
+    `exclusive` in one with EPOLLEXCLUSIVE (since 4.5), by `lock` in one too, but only while it
+    has the lock on the listener that all of them take (fcntl(2)).
+    """
+
+    def __init__(self, listener: socket.socket, way: str, name: str) -> None:
+        if way not in WAYS:
+            raise ValueError(f"no way to wait: {way}")
+        self._listener = listener
+        self._way = way
+        self._name = name.encode()
+        self._accepted = self._empty = self._switches = 0
+        self._stops = False
+        self._wake = os.eventfd(0)
+        listener.setblocking(way == ACCEPT)
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def stop(self) -> Tally:
+        """End it, and say what it did.
+
+        `accepted` connections, `empty` wake-ups that found none, and its `switches`: how often it
+        went to sleep (ru_nvcsw of getrusage(2), of its thread alone). Where it cannot be woken
+        otherwise, the listener is shut down.
+        """
+        self._stops = True
+        os.eventfd_write(self._wake, 1)
+        if self._way in (ACCEPT, LOCK):
+            with contextlib.suppress(OSError):  # another process has done it
+                self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        os.close(self._wake)
+        return {
+            "accepted": self._accepted,
+            "empty": self._empty,
+            "switches": self._switches,
+        }
+
+    def _serve(self) -> None:
+        before = count_switches()
+        with contextlib.suppress(OSError):  # the listener is shut down
+            self._accept_forever() if self._way == ACCEPT else self._poll()
+        self._switches = count_switches() - before
+
+    def _accept_forever(self) -> None:
+        while not self._stops:
+            self._answer()
+
+    def _poll(self) -> None:
+        events = select.EPOLLIN | (select.EPOLLEXCLUSIVE if self._way == EXCLUSIVE else 0)
+        with select.epoll() as poll:
+            poll.register(self._listener, events)
+            poll.register(self._wake, select.EPOLLIN)
+            while not self._stops:
+                if self._way == LOCK:
+                    fcntl.lockf(self._listener, fcntl.LOCK_EX)
+                try:
+                    self._take(poll)
+                finally:
+                    if self._way == LOCK:
+                        fcntl.lockf(self._listener, fcntl.LOCK_UN)
+
+    def _take(self, poll: select.epoll) -> None:
+        ready = [descriptor for descriptor, _ in poll.poll()]
+        if self._listener.fileno() not in ready:
+            return
+        try:
+            self._answer()
+        except BlockingIOError:
+            self._empty += 1
+
+    def _answer(self) -> None:
+        connection, _ = self._listener.accept()
+        self._accepted += 1
+        with connection, contextlib.suppress(OSError):  # the client has gone
+            connection.send(self._name)
+
+
+class Load:
+    """Clients side by side, each of which makes one connection after the other and counts.
+
+    Every one is `answered` (and by whom: `by NAME`), `refused`, `reset` (or ended without an
+    answer) or `timed out`. Bounded by `count` requests in all and LONGEST_LOAD seconds. With a
+    `first_port` each comes from the next port, counted from there.
+    """
+
+    def __init__(
+        self, address: tuple[str, int], count: int, clients: int = 1, first_port: int = 0
+    ) -> None:
+        self._address = address
+        self._left = min(count, MOST_REQUESTS)
+        self._port = first_port
+        self._end = time.monotonic() + LONGEST_LOAD
+        self._lock = threading.Lock()
+        self._counts: dict[str, int] = dict.fromkeys(("asked", *OUTCOMES), 0)
+        self._times: list[int] = []
+        self._begun = time.monotonic_ns()
+        self._threads = [threading.Thread(target=self._ask_on) for _ in range(clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, *, at_once: bool = True) -> Tally:
+        """End it, or wait until it has made all its requests; say what came of them.
+
+        `elapsed`, `median` and `ninety-ninth` percentile of a request are microseconds.
+        """
+        if at_once:
+            with self._lock:
+                self._left = 0
+        for thread in self._threads:
+            thread.join()
+        elapsed = time.monotonic_ns() - self._begun
+        times = sorted(self._times) or [0]
+        return {
+            **self._counts,
+            "elapsed": elapsed // 1000,
+            "median": times[len(times) // 2] // 1000,
+            "ninety-ninth": times[len(times) * 99 // 100] // 1000,
+        }
+
+    def _ask_on(self) -> None:
+        while (port := self._next()) is not None:
+            begun = time.monotonic_ns()
+            outcome, who = ask(self._address, port)
+            taken = time.monotonic_ns() - begun
+            with self._lock:
+                self._counts["asked"] += 1
+                self._counts[outcome] += 1
+                if who:
+                    self._counts[f"by {who}"] = self._counts.get(f"by {who}", 0) + 1
+                self._times.append(taken)
+
+    def _next(self) -> int | None:
+        """The port to come from, 0 for any; None where no more is to be asked."""
+        with self._lock:
+            if not self._left or time.monotonic() > self._end:
+                return None
+            self._left -= 1
+            port = self._port
+            self._port += bool(port)
+            return port
+
+
+def ask(address: tuple[str, int], port: int) -> tuple[str, str]:
+    """Connect from a port (0: any) and read the answer: the outcome, and who answered."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.socket(family) as client:
+        client.settimeout(REQUEST_SECONDS)
+        try:
+            if port:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                client.bind(("", port))
+            client.connect(address)
+            answer = b""
+            while data := client.recv(256):
+                answer += data
+        except ConnectionRefusedError:
+            return REFUSED, ""
+        except ConnectionResetError:
+            return RESET, ""
+        except TimeoutError:
+            return TIMED_OUT, ""
+        return (ANSWERED, answer.decode()) if answer else (RESET, "")
+
+
+def ask_sleepers(address: tuple[str, int], count: int, pids: Sequence[int]) -> Tally:
+    """Make requests one by one, each when all threads of these processes sleep again.
+
+    What wakes them then is this connection and nothing else. Counts as in `Load`, without times.
+    """
+    counts: dict[str, int] = dict.fromkeys(("asked", *OUTCOMES), 0)
+    for _ in range(count):
+        wait_for_sleep(pids)
+        outcome, who = ask(address, 0)
+        counts["asked"] += 1
+        counts[outcome] += 1
+        if who:
+            counts[f"by {who}"] = counts.get(f"by {who}", 0) + 1
+    wait_for_sleep(pids)
+    return {**counts, "elapsed": 0, "median": 0, "ninety-ninth": 0}
+
+
+def wait_for_sleep(pids: Sequence[int]) -> None:
+    """Wait until every thread of these processes sleeps; TimeoutError after SLEEP_SECONDS."""
+    end = time.monotonic() + SLEEP_SECONDS
+    while not all(map(sleeps, pids)):
+        if time.monotonic() > end:
+            raise TimeoutError("the processes do not sleep")
+        time.sleep(SLEEP_INTERVAL)
+
+
+def sleeps(pid: int) -> bool:
+    """Whether all threads of a process are in state S of /proc/PID/task/TID/stat."""
+    tasks = f"/proc/{pid}/task"
+    for task in os.listdir(tasks):
+        with open(f"{tasks}/{task}/stat") as file:
+            if file.read().rpartition(") ")[2][0] != "S":
+                return False
+    return True
+
+
+def count_switches() -> int:
+    """How often the calling thread has gone to sleep."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
