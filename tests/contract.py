@@ -379,7 +379,7 @@ ON_DESCRIPTOR: dict[str, tuple[Argument, ...]] = {
     "sendto": ("x", ("127.0.0.1", PORT)),
     "send_fds": (3,),
     "recv_fds": (),
-    "serve": ("epoll", "alice"),
+    "serve": ("epoll", "alice", 0),
 }
 
 
@@ -1518,7 +1518,8 @@ class BackendContract:
     @pytest.mark.parametrize("way", ["accept", "epoll", "exclusive", "lock"])
     def test_a_server_answers_with_its_name(self, server: Host, client: Host, way: str) -> None:
         alice, bob = server.start("alice"), client.start("bob", BOB)
-        assert alice.do("serve", alice.listening(), way, "first") == 0
+        alice.do("make_lock")
+        assert alice.do("serve", alice.listening(), way, "first", 0) == 0
         asked = bob.tally("request", (SERVER.ipv4, PORT), 5, 0)
         assert (asked["asked"], asked["answered"], asked["by first"]) == (5, 5, 5)
         served = alice.tally("stop")
@@ -1532,8 +1533,8 @@ class BackendContract:
 
     def test_requests_come_from_one_port_after_the_other(self, server: Host) -> None:
         alice, bob = server.start("alice"), server.start("bob")
-        alice.do("serve", alice.listening(LOOPBACK[IPV4], REUSEPORT), "epoll", "first")
-        bob.do("serve", bob.listening(LOOPBACK[IPV4], REUSEPORT), "epoll", "second")
+        alice.do("serve", alice.listening(LOOPBACK[IPV4], REUSEPORT), "epoll", "first", 0)
+        bob.do("serve", bob.listening(LOOPBACK[IPV4], REUSEPORT), "epoll", "second", 0)
         client = server.start("client", BOB)
 
         def ask() -> list[list[str]]:
@@ -1549,13 +1550,15 @@ class BackendContract:
     def test_children_share_the_work_of_one_listener(self, server: Host, way: str) -> None:
         parent = server.start("parent")
         listener = parent.listening()
+        parent.do("make_lock")
         first, second = parent.fork("first"), parent.fork("second")
         for child in (first, second):
-            child.do("serve", listener, way, child.name)
+            child.do("serve", listener, way, child.name, 0)
         pids = (first.started.pid, second.started.pid)
         client = server.start("client", BOB)
         asked = client.tally("request_from_sleep", ("127.0.0.1", PORT), 20, pids)
         assert asked["answered"] == 20
+        assert sum(asked.get(f"woken {pid}", 20) for pid in pids) >= 20
         served = [child.tally("stop") for child in (first, second)]
         assert sum(tally["accepted"] for tally in served) == 20
         assert [asked.get(f"by {name}", 0) for name in ("first", "second")] == [
@@ -1564,7 +1567,7 @@ class BackendContract:
 
     def test_a_load_ends_when_all_is_asked(self, server: Host) -> None:
         alice, bob = server.start("alice"), server.start("bob")
-        alice.do("serve", alice.listening(), "epoll", "alice")
+        alice.do("serve", alice.listening(), "epoll", "alice", 0)
         assert bob.do("load", ("127.0.0.1", PORT), 10, 2) == 0
         done = bob.tally("stop")
         assert done["asked"] <= 10
@@ -1575,7 +1578,7 @@ class BackendContract:
         alice = server.start("alice")
         with pytest.raises(LabError):
             alice.ask("stop")
-        alice.do("serve", alice.listening(), "epoll", "alice")
+        alice.do("serve", alice.listening(), "epoll", "alice", 0)
         with pytest.raises(LabError):
             alice.ask("load", ("127.0.0.1", PORT), 1, 1)
 

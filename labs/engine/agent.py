@@ -18,7 +18,7 @@ import signal
 import socket
 import struct
 
-from labs.engine.worker import Load, Server, ask_sleepers
+from labs.engine.worker import Load, Lock, Server, ask_sleepers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -158,6 +158,7 @@ class Agent:
         self.stream = stream
         self.sockets: dict[int, socket.socket] = {}
         self.worker: Server | Load | None = None
+        self.lock: Lock | None = None
         self.exit_status: int | None = None
 
     def serve(self) -> NoReturn:
@@ -293,8 +294,14 @@ class Agent:
 
     # --- what it does on its own for a while ---
 
-    def call_serve(self, descriptor: int, way: str, name: str) -> Json:
-        self._work(lambda: Server(self._find(descriptor), way, name))
+    def call_serve(self, descriptor: int, way: str, name: str, pause: int) -> Json:
+        listener = self._find(descriptor)
+        self._work(lambda: Server(listener, way, name, pause, self.lock))
+        return 0
+
+    def call_make_lock(self) -> Json:
+        """What servers that wait by `lock` share: this process, and those that it forks then."""
+        self.lock = Lock()
         return 0
 
     def call_load(self, address: list[Json], count: int, clients: int) -> Json:

@@ -154,6 +154,10 @@ class Process:
         counts = tally(result)
         return Served(counts["accepted"], counts["empty"], counts["switches"])
 
+    def make_lock(self) -> None:
+        """The lock of servers that wait by `lock`: this process, and those that it forks then."""
+        self.perform(call("make_lock"))
+
     def sched_setaffinity(self, processor: int) -> None:
         """sched_setaffinity(2): from now on this processor alone."""
         self.perform(call("sched_setaffinity", processor))
@@ -266,14 +270,15 @@ class Socket:
         """sendto(2): the number of bytes taken; each character is one byte (Latin-1)."""
         return number(self._perform("sendto", text, address))
 
-    def serve(self, way: str = "epoll") -> None:
+    def serve(self, way: str = "epoll", *, pause: int = 0) -> None:
         """Let the process accept connections, answer each with its name and close it.
 
         It waits by `accept` in a blocking accept(), by `epoll` in an epoll instance of its own, by
-        `exclusive` in one with EPOLLEXCLUSIVE, by `lock` in one while it has a lock of all.
+        `exclusive` in one with EPOLLEXCLUSIVE, by `lock` in one while it has `make_lock`'s.
+        Before accept() it is busy with something else for `pause` microseconds.
         `Process.stop_serving` ends it; by `accept` and `lock` that shuts the listener down.
         """
-        self._perform("serve", way, self.process.name)
+        self._perform("serve", way, self.process.name, pause)
 
     def shutdown(self, how: int) -> None:
         """shutdown(2)."""
@@ -319,7 +324,8 @@ class Served:
 class Answers:
     """What came of requests; `by` is who answered how many.
 
-    Of all the time and of one request's `median` and `ninety_ninth` percentile: microseconds.
+    `woken` is how often waiting processes woke for all of it, by pid, where they were looked at. Of
+    all the time and of one request's `median` and `ninety_ninth` percentile: microseconds.
     """
 
     answered: int
@@ -327,6 +333,7 @@ class Answers:
     reset: int
     timed_out: int
     by: Mapping[str, int]
+    woken: Mapping[str, int]
     elapsed: int
     median: int
     ninety_ninth: int
@@ -356,16 +363,12 @@ class Answers:
         """What a process has counted; LabError where an outcome is missing."""
         counts = tally(result)
         outcomes = [counts[name] for name in ("answered", "refused", "reset", "timed out")]
-        by = {
-            name.removeprefix("by "): count
-            for name, count in counts.items()
-            if name.startswith("by ")
-        }
+        by, woken = with_prefix("by ", counts), with_prefix("woken ", counts)
         if sum(outcomes) != counts["asked"] or sum(by.values()) != counts["answered"]:
             raise LabError(f"Not every request is accounted for: {dict(counts)}.")
         answered, refused, reset, timed_out = outcomes
         times = (counts["elapsed"], counts["median"], counts["ninety-ninth"])
-        return Answers(answered, refused, reset, timed_out, by, *times)
+        return Answers(answered, refused, reset, timed_out, by, woken, *times)
 
 
 def close_all(sockets: Sequence[Socket]) -> None:
@@ -394,6 +397,15 @@ def number(result: CallResult) -> int:
     """The number that a call returned."""
     assert isinstance(result.value, int)
     return result.value
+
+
+def with_prefix(prefix: str, counts: Tally) -> dict[str, int]:
+    """Counts whose names begin so, without that."""
+    return {
+        name.removeprefix(prefix): count
+        for name, count in counts.items()
+        if name.startswith(prefix)
+    }
 
 
 def tally(result: CallResult) -> Tally:

@@ -30,7 +30,17 @@ from labs.engine.model import (
     Verdict,
     name_errno,
 )
-from labs.engine.remote import ANY, Host, Process, Socket, call, close_all, publication
+from labs.engine.remote import (
+    ANY,
+    Answers,
+    Host,
+    Process,
+    Served,
+    Socket,
+    call,
+    close_all,
+    publication,
+)
 from labs.engine.session import CallError, Session
 from labs.engine.translation import Translation
 
@@ -42,12 +52,14 @@ __all__ = [
     "EINVAL",
     "EPERM",
     "OK",
+    "Answers",
     "CallError",
     "Finding",
     "Host",
     "Lab",
     "Process",
     "Run",
+    "Served",
     "Socket",
     "Step",
     "between",

@@ -18,6 +18,8 @@ PREFIXES = {
     socket.IPPROTO_TCP: "TCP_",
     socket.IPPROTO_IPV6: "IPV6_",
 }
+SHOWN_COUNTS = 3
+TIMES = ("elapsed", "median", "ninety-ninth")
 SHUTDOWN = {socket.SHUT_RD: "SHUT_RD", socket.SHUT_WR: "SHUT_WR", socket.SHUT_RDWR: "SHUT_RDWR"}
 
 
@@ -69,9 +71,11 @@ def _show(value: Argument | Value) -> str:
         case (str(host), int(port)):
             return show_address((host, port))
         case Mapping():
-            return ", ".join(f"{name} {count}" for name, count in value.items() if count)
+            named = ((name, count) for name, count in value.items() if name not in TIMES)
+            counted = [(name, count) for name, count in named if count]
+            return ", ".join(f"{name} {count}" for name, count in counted[:SHOWN_COUNTS])
         case tuple():
-            return f"[{', '.join(_show(str(part)) for part in value)}]"
+            return f"[{', '.join(_show(part) for part in value)}]"
     return str(value)
 
 

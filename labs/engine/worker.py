@@ -6,7 +6,6 @@ Standard library only, like the agent in whose process it works, in a thread of 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import resource
 import select
@@ -35,20 +34,46 @@ ANSWERED, REFUSED, RESET, TIMED_OUT = "answered", "refused", "reset", "timed out
 OUTCOMES = (ANSWERED, REFUSED, RESET, TIMED_OUT)
 
 
+class Lock:
+    """A pipe with one byte in it: who has read that has the lock. Made before fork().
+
+    Its return wakes one of those who wait for it, where a lock of fcntl(2) wakes all.
+    """
+
+    def __init__(self) -> None:
+        self._reading, self._writing = os.pipe()
+        os.write(self._writing, b"\0")
+
+    def __enter__(self) -> None:
+        """Wait for it."""
+        os.read(self._reading, 1)
+
+    def __exit__(self, *_error: object) -> None:
+        """Give it back."""
+        os.write(self._writing, b"\0")
+
+
 class Server:
     """Accepts connections and answers each with a name, until it is stopped.
 
     By `accept` it waits in a blocking accept(), by `epoll` in an epoll instance of its own, by
     `exclusive` in one with EPOLLEXCLUSIVE (since 4.5), by `lock` in one too, but only while it
-    has the lock on the listener that all of them take (fcntl(2)).
+    has the `lock`. Between its wake-up and its accept() it is busy with something else for `pause`
+    microseconds.
     """
 
-    def __init__(self, listener: socket.socket, way: str, name: str) -> None:
+    def __init__(
+        self, listener: socket.socket, way: str, name: str, pause: int = 0, lock: Lock | None = None
+    ) -> None:
         if way not in WAYS:
             raise ValueError(f"no way to wait: {way}")
+        if way == LOCK and lock is None:
+            raise ValueError("no lock")
+        self._lock = lock if way == LOCK else None
         self._listener = listener
         self._way = way
         self._name = name.encode()
+        self._pause = pause / 1_000_000
         self._accepted = self._empty = self._switches = 0
         self._stops = False
         self._wake = os.eventfd(0)
@@ -92,18 +117,15 @@ class Server:
             poll.register(self._listener, events)
             poll.register(self._wake, select.EPOLLIN)
             while not self._stops:
-                if self._way == LOCK:
-                    fcntl.lockf(self._listener, fcntl.LOCK_EX)
-                try:
+                with self._lock or contextlib.nullcontext():
                     self._take(poll)
-                finally:
-                    if self._way == LOCK:
-                        fcntl.lockf(self._listener, fcntl.LOCK_UN)
 
     def _take(self, poll: select.epoll) -> None:
         ready = [descriptor for descriptor, _ in poll.poll()]
         if self._listener.fileno() not in ready:
             return
+        if self._pause:
+            time.sleep(self._pause)
         try:
             self._answer()
         except BlockingIOError:
@@ -206,9 +228,12 @@ def ask(address: tuple[str, int], port: int) -> tuple[str, str]:
 def ask_sleepers(address: tuple[str, int], count: int, pids: Sequence[int]) -> Tally:
     """Make requests one by one, each when all threads of these processes sleep again.
 
-    What wakes them then is this connection and nothing else. Counts as in `Load`, without times.
+    What wakes them then is this connection and nothing else. Counts as in `Load`, without times,
+    and `woken PID`: how often each process went back to sleep (proc_pid_status(5)).
     """
     counts: dict[str, int] = dict.fromkeys(("asked", *OUTCOMES), 0)
+    wait_for_sleep(pids)
+    before = [count_sleeps(pid) for pid in pids]
     for _ in range(count):
         wait_for_sleep(pids)
         outcome, who = ask(address, 0)
@@ -217,7 +242,10 @@ def ask_sleepers(address: tuple[str, int], count: int, pids: Sequence[int]) -> T
         if who:
             counts[f"by {who}"] = counts.get(f"by {who}", 0) + 1
     wait_for_sleep(pids)
-    return {**counts, "elapsed": 0, "median": 0, "ninety-ninth": 0}
+    woken = {
+        f"woken {pid}": count_sleeps(pid) - slept for pid, slept in zip(pids, before, strict=True)
+    }
+    return {**counts, **woken, "elapsed": 0, "median": 0, "ninety-ninth": 0}
 
 
 def wait_for_sleep(pids: Sequence[int]) -> None:
@@ -237,6 +265,16 @@ def sleeps(pid: int) -> bool:
             if file.read().rpartition(") ")[2][0] != "S":
                 return False
     return True
+
+
+def count_sleeps(pid: int) -> int:
+    """How often the threads of a process have gone to sleep: voluntary_ctxt_switches."""
+    total = 0
+    tasks = f"/proc/{pid}/task"
+    for task in os.listdir(tasks):
+        with open(f"{tasks}/{task}/status") as file:
+            total += int(file.read().partition("\nvoluntary_ctxt_switches:\t")[2].split()[0])
+    return total
 
 
 def count_switches() -> int:

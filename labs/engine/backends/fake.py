@@ -123,7 +123,7 @@ class FakeProcess:
                 return change(*uids)
             case "serve" | "load" | "stop" | "request" | "request_from_sleep", [*rest]:
                 return self._work(name, rest)
-            case "sched_setaffinity", [int()]:
+            case ("sched_setaffinity", [int()]) | ("make_lock", []):
                 return 0
             case "pidfd_getfd", [int(pid), int(descriptor)]:
                 return self._pidfd_getfd(pid, descriptor)
@@ -165,7 +165,7 @@ class FakeProcess:
             case "stop", [] if self.work:
                 work, self.work = self.work, None
                 return work.stop()
-            case "serve", [int(descriptor), str(), str(server)] if not self.work:
+            case "serve", [int(descriptor), str(), str(server), int()] if not self.work:
                 self.work = FakeServer(self.find(descriptor), server)
                 return 0
             case "load", [(str(text), int(port)), int(count), int()] if not self.work:
