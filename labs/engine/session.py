@@ -65,7 +65,7 @@ class Session:
         self._backend = backend
         self._emit = emit
         self._names: dict[str, dict[int, str]] = {}
-        self._remapped: dict[str, str] = {}  # the user of processes in a user namespace of theirs
+        self._outer: dict[str, str] = {}  # the user of processes in a user namespace of theirs
         self._hosts: dict[str, str] = {}
         self._credentials: dict[str, Credentials] = {}
         self._step: StepStarted | None = None
@@ -94,18 +94,18 @@ class Session:
         return plan, opened
 
     def start_process(
-        self, name: str, host: str, user: str, capabilities: Sequence[str], *, remapped: bool
+        self, name: str, host: str, user: str, capabilities: Sequence[str], outer: str
     ) -> None:
-        """Start a process under a user's uid, `remapped` in a user namespace of its own."""
+        """Start a process under a user's uid, which is `outer`'s outside where one is named."""
         self._check_new(name)
         try:
             capability_mask(capabilities)
         except ValueError as error:
             raise LabError(str(error)) from None
         uid, outer_uid = self.layout.uid(user), None
-        if remapped:
-            self._remapped[name] = f"{user}-remapped"
-            outer_uid = self.layout.uid(self._remapped[name])
+        if outer:
+            self._outer[name] = outer
+            outer_uid = self.layout.uid(outer)
         plan = ProcessPlan(name, host, uid, tuple(capabilities), outer_uid)
         self._keep(name, host, self._backend.start_process(plan), parent="")
 
@@ -115,8 +115,8 @@ class Session:
         self._check_new(child)
         started = self._backend.fork_process(parent, child)
         self._show(parent, "fork()", CallResult(started.pid, 0, started.credentials))
-        if parent in self._remapped:
-            self._remapped[child] = self._remapped[parent]
+        if parent in self._outer:
+            self._outer[child] = self._outer[parent]
         self._keep(child, host, started, parent)
 
     def end_process(self, process: str, signal: int) -> None:
@@ -225,7 +225,7 @@ class Session:
         self._hosts[name] = host
         self._credentials[name] = started.credentials
         self._names[host][started.pid] = name
-        user = self._remapped.get(name) or self.layout.user(started.credentials.effective)
+        user = self._outer.get(name) or self.layout.user(started.credentials.effective)
         self._emit(ProcessStarted(name, host, user, started.pid, started.credentials, parent))
 
     def _show(self, process: str, call: str, result: CallResult) -> None:

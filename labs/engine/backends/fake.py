@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from labs.engine.backends.fake_kernel import (
     PROTOCOLS,
     WILDCARDS,
+    FakeDiag,
     FakeHost,
     FakeSocket,
     Hangs,
@@ -56,6 +57,8 @@ FILE_CAPABILITIES = capability_mask(  # CAP_FS_SET of the kernel: those that set
         *("CAP_LINUX_IMMUTABLE", "CAP_MKNOD", "CAP_MAC_OVERRIDE"),
     ]
 )
+OVERFLOW_UID = 65_534
+SOCK_DIAG = (int(socket.AF_NETLINK), int(socket.SOCK_RAW), 4)  # NETLINK_SOCK_DIAG
 PROTOCOL_NUMBERS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 SOCKET_CALLS = {
     "setsockopt",
@@ -205,6 +208,8 @@ class FakeProcess:
         raise LookupError("there is no such call")
 
     def _socket(self, family: int, kind: int, protocol: Argument | Value = 0) -> int:
+        if (family, kind, protocol) == SOCK_DIAG:
+            return self._keep(self._make_diag())
         if family not in WILDCARDS:
             raise refusal(errno.EAFNOSUPPORT)
         if kind not in PROTOCOLS:
@@ -214,6 +219,14 @@ class FakeProcess:
         nowhere = (WILDCARDS[family], 0)
         owner, inode = self._outer(self.credentials.filesystem), next(self.host.inodes)
         return self._keep(FakeSocket(self.host, family, kind, owner, inode, nowhere, nowhere))
+
+    def _make_diag(self) -> FakeDiag:
+        owner, inode = self._outer(self.credentials.filesystem), next(self.host.inodes)
+        nowhere = (WILDCARDS[socket.AF_INET], 0)
+        family, kind, _ = SOCK_DIAG
+        return FakeDiag(
+            self.host, family, kind, owner, inode, nowhere, nowhere, number_of=self._number
+        )
 
     def _fchown(self, held: FakeSocket, uid: int) -> int:
         mine = self.credentials.filesystem
@@ -265,6 +278,12 @@ class FakeProcess:
     def _outer(self, uid: int) -> int:
         """What a uid of this process's is to the rest of the run."""
         return uid if self.outer_uid is None else self.outer_uid
+
+    def _number(self, uid: int) -> int:
+        """How this process's user namespace numbers a uid of the run's."""
+        if self.outer_uid is None:
+            return uid
+        return self._inner if uid == self.outer_uid else OVERFLOW_UID
 
     def _check_uid(self, uid: int) -> None:
         """Refuse what is no uid here; ValueError for what is none anywhere."""
