@@ -903,6 +903,7 @@ class BackendContract:
         assert alice.address(descriptor) == ("::ffff:127.0.0.1", PORT)
         assert alice.bind_refused(LOOPBACK[IPV4], kind=kind) == "EADDRINUSE"
         alice.bound("::1", kind=kind)
+        assert alice.bind_refused("::ffff:127.0.0.1", V6ONLY, port=PORT + 1, kind=kind) == "EINVAL"
 
     def test_tcp_and_udp_have_ports_of_their_own(self, server: Host) -> None:
         alice = server.start("alice")

@@ -61,7 +61,7 @@ def share_in_a_pod(run: Run) -> None:
         "compares what the numbers stand for (kuid_t, uid_eq()), not what containers see: maps "
         "of their own part them, whatever uid their images name.",
     ):
-        remapped = pod.process("alice-remapped", user="alice", remapped=True)
+        remapped = pod.process("alice-remapped", user="alice", outer="alice-remapped")
         remapped.listen(port, reuseport=True)
 
     other_bob = run.host("pod-2").process("bob-2", user="bob")

@@ -466,7 +466,7 @@ class StepEnded:
 
 @dataclass(frozen=True)
 class Concluded:
-    """What came of the lab's claim, and by which measured fact; only where no step differs."""
+    """What came of the lab's claim, and by which measured fact; only where no step that it needs differs or was skipped."""
 
     finding: Finding
     fact: str

@@ -43,15 +43,15 @@ class Host:
         self.machine_port = opened.machine_port
 
     def process(
-        self, name: str, *, user: str, capabilities: Sequence[str] = (), remapped: bool = False
+        self, name: str, *, user: str, capabilities: Sequence[str] = (), outer: str = ""
     ) -> "Process":
         """Start a process that takes its user before it makes a socket.
 
-        It has the capabilities(7) that are named and no others, root too. One that is `remapped`
+        It has the capabilities(7) that are named and no others, root too. With an `outer` user it
         is in a user namespace of its own: its uid there is the user's, and to the rest of the run
-        it is another user.
+        it is the outer one. Other processes may have the same outer user.
         """
-        pid = self._session.start_process(name, self.name, user, capabilities, remapped=remapped)
+        pid = self._session.start_process(name, self.name, user, capabilities, outer)
         return Process(self._session, name, self, pid)
 
     def sockets(self, port: int) -> list[SocketRow]:

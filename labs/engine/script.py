@@ -5,7 +5,7 @@ into an outcome.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -153,12 +153,16 @@ class Run:
         session, expected = self._session, say.expectation(expect)
         return Step(session, say.text(title, values), expected, say.text(why, values))
 
-    def conclude(self, finding: Finding, fact: str, **values: object) -> None:
+    def conclude(
+        self, finding: Finding, fact: str, *, aside: "Sequence[Step]" = (), **values: object
+    ) -> None:
         """Say what came of the lab's claim, and by which fact; the last that a script does.
 
-        Nothing is said where a step went otherwise: then it was not shown.
+        Nothing is said where a step went otherwise or was skipped: then it was not shown. The fact
+        does without the steps `aside`, which may have been skipped.
         """
-        self._session.conclude(finding, self._translation.text(fact, values))
+        numbers = [step.plan.number for step in aside]
+        self._session.conclude(finding, self._translation.text(fact, values), numbers)
 
     def wait_until_none(self, host: Host, port: int, state: str) -> None:
         """Wait until no socket of the host's on the port is in this state; raises LabError."""

@@ -65,7 +65,7 @@ class Session:
         self._backend = backend
         self._emit = emit
         self._names: dict[str, dict[int, str]] = {}
-        self._remapped: dict[str, str] = {}  # the user of processes in a user namespace of theirs
+        self._outer: dict[str, str] = {}  # the user of processes in a user namespace of theirs
         self._hosts: dict[str, str] = {}
         self._credentials: dict[str, Credentials] = {}
         self._step: StepStarted | None = None
@@ -94,18 +94,18 @@ class Session:
         return plan, opened
 
     def start_process(
-        self, name: str, host: str, user: str, capabilities: Sequence[str], *, remapped: bool
+        self, name: str, host: str, user: str, capabilities: Sequence[str], outer: str
     ) -> int:
-        """Start a process under a uid, `remapped` in a user namespace of its own; its pid."""
+        """Start a process under a uid, which is `outer`'s outside if one is named; its pid."""
         self._check_new(name)
         try:
             capability_mask(capabilities)
         except ValueError as error:
             raise LabError(str(error)) from None
         uid, outer_uid = self.layout.uid(user), None
-        if remapped:
-            self._remapped[name] = f"{user}-remapped"
-            outer_uid = self.layout.uid(self._remapped[name])
+        if outer:
+            self._outer[name] = outer
+            outer_uid = self.layout.uid(outer)
         plan = ProcessPlan(name, host, uid, tuple(capabilities), outer_uid)
         return self._keep(name, host, self._backend.start_process(plan), parent="")
 
@@ -115,8 +115,8 @@ class Session:
         self._check_new(child)
         started = self._backend.fork_process(parent, child)
         self._show(parent, "fork()", CallResult(started.pid, 0, started.credentials))
-        if parent in self._remapped:
-            self._remapped[child] = self._remapped[parent]
+        if parent in self._outer:
+            self._outer[child] = self._outer[parent]
         return self._keep(child, host, started, parent)
 
     def end_process(self, process: str, signal: int) -> None:
@@ -174,12 +174,18 @@ class Session:
         )
         self._emit(StepEnded(step.number, outcome, verdict, evidence))
 
-    def conclude(self, finding: Finding, fact: str) -> None:
-        """Say what came of the claim, where all steps that were made were as expected."""
+    def conclude(self, finding: Finding, fact: str, aside: Sequence[int]) -> None:
+        """Say what came of the claim, where all steps were as expected.
+
+        Those with the numbers `aside` may have been skipped.
+        """
         if self._step is not None or self._has_concluded or not self.verdicts:
             raise LabError("A conclusion comes once, after all steps.")
         self._has_concluded = True
-        if Verdict.DIFFERS not in self.verdicts:
+        skipped = {
+            number for number, verdict in enumerate(self.verdicts, 1) if verdict is Verdict.SKIPPED
+        }
+        if Verdict.DIFFERS not in self.verdicts and skipped <= {*aside}:
             self._emit(Concluded(finding, fact))
 
     # --- the parts ---
@@ -225,7 +231,7 @@ class Session:
         self._hosts[name] = host
         self._credentials[name] = started.credentials
         self._names[host][started.pid] = name
-        user = self._remapped.get(name) or self.layout.user(started.credentials.effective)
+        user = self._outer.get(name) or self.layout.user(started.credentials.effective)
         self._emit(ProcessStarted(name, host, user, started.pid, started.credentials, parent))
         return started.pid
 

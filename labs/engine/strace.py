@@ -20,6 +20,7 @@ PREFIXES = {
 }
 SHOWN_COUNTS = 3
 TIMES = ("elapsed", "median", "ninety-ninth")
+MANY_CHARACTERS = 32
 SHUTDOWN = {socket.SHUT_RD: "SHUT_RD", socket.SHUT_WR: "SHUT_WR", socket.SHUT_RDWR: "SHUT_RDWR"}
 
 
@@ -67,7 +68,9 @@ def _resolve(argument: Argument, values: list[Value]) -> Argument | Value:
 def _show(value: Argument | Value) -> str:
     match value:
         case str():
-            return f'"{value if len(value) <= 32 else value[:32] + "..."}"'
+            rest = "..." if len(value) > MANY_CHARACTERS else ""
+            shown = value[:MANY_CHARACTERS].encode("unicode_escape").decode()
+            return f'"{shown}{rest}"'
         case (str(host), int(port)):
             return show_address((host, port))
         case Mapping():

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
-from socket import SO_REUSEPORT
+from socket import IPPROTO_IPV6, IPV6_V6ONLY, SO_REUSEPORT, SOL_SOCKET
 
 import pytest
 
@@ -91,26 +91,63 @@ def test_euid_differs_where_bob_is_alice(backend: NamespacesBackend) -> None:
     assert differing(steps) == [4, 11, 12, 15, 16, 17]
 
 
-def test_euid_differs_without_the_option(
-    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def leave_out(backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch, *option: int) -> None:
+    """Let whoever sets an option set it to 0."""
     perform = backend.perform
 
-    def without_reuseport(
+    def without(
         process: str, calls: Sequence[Call], *, go_on: bool = False
     ) -> Sequence[CallResult]:
         harmless = [
-            Call("setsockopt", (*call.arguments[:-1], 0))
-            if SO_REUSEPORT in call.arguments
+            Call(call.name, (*call.arguments[:-1], 0))
+            if call.name == "setsockopt" and call.arguments[1:3] == option
             else call
             for call in calls
         ]
         return perform(process, harmless, go_on=go_on)
 
-    monkeypatch.setattr(backend, "perform", without_reuseport)
+    monkeypatch.setattr(backend, "perform", without)
+
+
+def test_euid_differs_without_the_option(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_out(backend, monkeypatch, SOL_SOCKET, SO_REUSEPORT)
     status, steps = run(LABS["euid"], backend, Layout(None))
     assert status is ExitStatus.DIFFERS
     assert differing(steps)[:2] == [2, 3]
+
+
+def test_dualstack_differs_without_ipv6_v6only(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_out(backend, monkeypatch, IPPROTO_IPV6, IPV6_V6ONLY)
+    status, steps = run(LABS["dualstack"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    # The two wildcards meet, and a mapped address is no contradiction any more.
+    assert differing(steps) == [3, 5, 11]
+
+
+def test_dualstack_differs_where_bob_is_alice(backend: NamespacesBackend) -> None:
+    status, steps = run(LABS["dualstack"], backend, OneUser(None))
+    assert status is ExitStatus.DIFFERS
+    # Bob is in the group, and stays when Alice's IPv4 listener goes.
+    assert differing(steps) == [14, 16]
+
+
+def test_userns_differs_without_maps(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_process = backend.start_process
+
+    def without_map(plan: ProcessPlan) -> StartedProcess:
+        return start_process(replace(plan, outer_uid=None))
+
+    monkeypatch.setattr(backend, "start_process", without_map)
+    status, steps = run(LABS["userns"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    # The numbers alone decide, and what needs an earlier step is left out.
+    assert differing(steps) == [2, 3, 4, 7, 12, 14]
 
 
 def test_containers_says_why_it_skips(backend: NamespacesBackend) -> None:

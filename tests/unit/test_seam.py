@@ -143,8 +143,8 @@ def test_a_plan_has_what_the_script_names() -> None:
         server = run.host("server", unprivileged_port_start=80)
         server.process("manager", user="root", capabilities=["CAP_CHOWN", "CAP_SETUID"])
         server.process("alice", user="alice")
-        server.process("other", user="alice", remapped=True)
-        server.process("another", user="alice", remapped=True)
+        server.process("other", user="alice", outer="alice-remapped")
+        server.process("another", user="alice", outer="alice-remapped")
 
     run_body(body, backend)
     host, *processes = backend.plans
@@ -172,7 +172,7 @@ def test_root_has_no_capability_that_is_not_named() -> None:
 
 def test_evidence_names_the_user_outside() -> None:
     def body(run: Run) -> None:
-        remapped = run.host("server").process("remapped", user="alice", remapped=True)
+        remapped = run.host("server").process("remapped", user="alice", outer="alice-remapped")
         with run.step("listen", expect=OK, why="?"):
             remapped.listen(8080)
             remapped.fork("child").listen(8081)
@@ -366,7 +366,7 @@ def test_an_unset_variable_is_a_fault_where_nothing_was_skipped() -> None:
 
 def test_outside_of_a_step_the_lab_cannot_run() -> None:
     def body(run: Run) -> None:
-        run.host("server").process("remapped", user="alice", remapped=True)
+        run.host("server").process("remapped", user="alice", outer="alice-remapped")
 
     ended = end(run_body(body, PlainBackend()))
     expected = (ExitStatus.CANNOT_RUN, "No maps here.", "Elsewhere there are.")
@@ -377,7 +377,7 @@ def test_inside_of_a_step_it_is_skipped() -> None:
     def body(run: Run) -> None:
         server = run.host("server")
         with run.step("remapped", expect=OK, why="?"):
-            server.process("remapped", user="alice", remapped=True).listen(8080)
+            server.process("remapped", user="alice", outer="alice-remapped").listen(8080)
         with run.step("not", expect=OK, why="?"):
             server.process("alice", user="alice").listen(8080)
 

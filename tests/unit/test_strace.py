@@ -32,6 +32,7 @@ ALICE = Credentials(64001, 64001, 64001, 64001)
         (Call("listen", (3, 128)), "listen(3, 128)"),
         (Call("send", (3, "hello")), 'send(3, "hello")'),
         (Call("send", (3, "x" * 40)), f'send(3, "{"x" * 32}...")'),
+        (Call("send", (3, "\x01\n")), r'send(3, "\x01\n")'),
         (Call("shutdown", (3, socket.SHUT_WR)), "shutdown(3, SHUT_WR)"),
         (Call("fchown", (3, 64001, -1)), "fchown(3, 64001, -1)"),
         (Call("exec", ("/bin/true", ("true", "x"))), 'exec("/bin/true", ["true", "x"])'),

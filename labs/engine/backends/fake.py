@@ -21,6 +21,7 @@ from labs.engine.backends.fake_capabilities import Capabilities
 from labs.engine.backends.fake_kernel import (
     PROTOCOLS,
     WILDCARDS,
+    FakeDiag,
     FakeHost,
     FakeSocket,
     Hangs,
@@ -54,6 +55,8 @@ SETUID = capability_mask(["CAP_SETUID"])
 PTRACE = capability_mask(["CAP_SYS_PTRACE"])
 CHOWN = capability_mask(["CAP_CHOWN"])
 BIND_SERVICE = capability_mask(["CAP_NET_BIND_SERVICE"])
+OVERFLOW_UID = 65_534
+SOCK_DIAG = (int(socket.AF_NETLINK), int(socket.SOCK_RAW), 4)  # NETLINK_SOCK_DIAG
 PROTOCOL_NUMBERS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 SOCKET_CALLS = {
     "setsockopt",
@@ -216,6 +219,8 @@ class FakeProcess:
     def _socket(self, family: int, kind: int, protocol: Argument | Value = 0) -> int:
         if family == socket.AF_UNIX:
             return self._keep(make_unix_socket(self.host, kind))
+        if (family, kind, protocol) == SOCK_DIAG:
+            return self._keep(self._make_diag())
         if family not in WILDCARDS:
             raise refusal(errno.EAFNOSUPPORT)
         if kind not in PROTOCOLS:
@@ -238,6 +243,14 @@ class FakeProcess:
         if not is_same and not self._has(PTRACE):
             raise refusal(errno.EPERM)
         return self._keep(found.find(descriptor))
+
+    def _make_diag(self) -> FakeDiag:
+        owner, inode = self.outer(self.credentials.filesystem), next(self.host.inodes)
+        nowhere = (WILDCARDS[socket.AF_INET], 0)
+        family, kind, _ = SOCK_DIAG
+        return FakeDiag(
+            self.host, family, kind, owner, inode, nowhere, nowhere, number_of=self._number
+        )
 
     def _fchown(self, held: FakeSocket, uid: int) -> int:
         mine = self.credentials.filesystem
@@ -290,6 +303,12 @@ class FakeProcess:
     def outer(self, uid: int) -> int:
         """What a uid of this process's is to the rest of the run."""
         return uid if self.outer_uid is None else self.outer_uid
+
+    def _number(self, uid: int) -> int:
+        """How this process's user namespace numbers a uid of the run's."""
+        if self.outer_uid is None:
+            return uid
+        return self._inner if uid == self.outer_uid else OVERFLOW_UID
 
     def _check_uid(self, uid: int) -> None:
         """Refuse what is no uid here; ValueError for what is none anywhere."""

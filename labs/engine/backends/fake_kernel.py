@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 import zlib
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from labs.engine.model import Address, SocketRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from labs.engine.backends.fake import FakeProcess
     from labs.engine.backends.fake_unix import FakeUnixSocket
@@ -194,6 +195,8 @@ class FakeSocket:
     def bind(self, address: Address, is_privileged: bool) -> int:
         """Port 0 stands for a free one."""
         ip, port = parse_end(self.family, address)
+        if self.family == socket.AF_INET6 and ip.version == 4 and self.options.get(V6ONLY):
+            raise refusal(errno.EINVAL)
         if not (ip.is_unspecified or self.host.has(ip)):
             raise refusal(errno.EADDRNOTAVAIL)
         if 0 < port < self.host.unprivileged_port_start and not is_privileged:
@@ -418,3 +421,26 @@ class FakeSocket:
         ip, port = end
         is_mapped = self.family == socket.AF_INET6 and ip.version == 4
         return (f"::ffff:{ip}" if is_mapped else str(ip), port)
+
+
+@dataclass(eq=False)
+class FakeDiag(FakeSocket):
+    """A socket of sock_diag(7): tells of the listeners on one port, whatever else it is asked.
+
+    `number_of` says how the asker's user namespace numbers a uid.
+    """
+
+    number_of: Callable[[int], int] = field(kw_only=True)
+
+    def send(self, text: str) -> int:
+        """Keep the answer to a request, which recv() reads."""
+        request = text.encode("latin-1")
+        family, port = request[16], int.from_bytes(request[24:26], "big")
+        found = [
+            struct.pack("=IHHII64xII", 88, 20, 2, 0, 0, self.number_of(other.uid), other.inode)
+            for other in self.host.sockets
+            if (other.state, other.family, other.local[1]) == ("LISTEN", family, port)
+        ]
+        done = struct.pack("=IHHIIi", 20, 3, 2, 0, 0, 0)
+        self.received = [b"".join((*found, done)).decode("latin-1")]
+        return len(request)
