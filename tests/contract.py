@@ -47,6 +47,7 @@ OPEN = HostPlan("open", "10.77.0.3", 16, "fd00:4d::3", 64, unprivileged_port_sta
 ROOTS = ("CAP_CHOWN", "CAP_SETUID", "CAP_NET_BIND_SERVICE")  # what root has in these tests
 
 IPV4, IPV6 = int(socket.AF_INET), int(socket.AF_INET6)
+RETURN = 0x06  # BPF_RET of bpf(4)
 UNIX, DOOR = int(socket.AF_UNIX), "\0door"
 TCP, UDP = int(socket.SOCK_STREAM), int(socket.SOCK_DGRAM)
 REUSEADDR = (int(socket.SOL_SOCKET), int(socket.SO_REUSEADDR))
@@ -376,6 +377,7 @@ ON_DESCRIPTOR: dict[str, tuple[Argument, ...]] = {
     "fchown": (ALICE, -1),
     "fstat": (),
     "set_inheritable": (1,),
+    "attach_reuseport_cbpf": ((RETURN, 0, 0, 0),),
     "sendto": ("x", ("127.0.0.1", PORT)),
     "send_fds": (3,),
     "recv_fds": (),
@@ -1584,7 +1586,15 @@ class BackendContract:
             alice.ask("load", ("127.0.0.1", PORT), 1, 1)
 
     def test_a_process_can_be_kept_to_a_processor(self, server: Host) -> None:
-        assert server.start("alice").do("sched_setaffinity", 0) == 0
+        alice = server.start("alice")
+        first = alice.do("sched_getaffinity") & -alice.do("sched_getaffinity")
+        assert alice.do("sched_setaffinity", first.bit_length() - 1) == 0
+        assert alice.do("sched_getaffinity") == first
+
+    def test_a_program_chooses_the_member(self, server: Host) -> None:
+        alice = server.start("alice")
+        first = alice.listening(LOOPBACK[IPV4], REUSEPORT)
+        assert alice.do("attach_reuseport_cbpf", first, (RETURN, 0, 0, 1)) == 0
 
     def test_datagrams_without_a_connection(self, server: Host) -> None:
         alice, bob = server.start("alice"), server.start("bob", BOB)

@@ -36,6 +36,7 @@ PR_CAPBSET_DROP = 24
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CLONE_NEWUSER = 0x10000000
+SO_ATTACH_REUSEPORT_CBPF = 51
 SYS_PIDFD_GETFD = 438  # the same number on every architecture (since 5.6)
 CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3 of capset(2)
 ALL_CAPABILITIES = (1 << 64) - 1  # as many as the sets have room for
@@ -240,6 +241,15 @@ class Agent:
     def call_recv(self, descriptor: int, size: int) -> Json:
         return self._find(descriptor).recv(size).decode("latin-1")
 
+    def call_attach_reuseport_cbpf(self, descriptor: int, program: list[int]) -> Json:
+        """SO_ATTACH_REUSEPORT_CBPF of socket(7): four numbers an instruction, as in bpf(4)."""
+        count = len(program) // 4
+        code = ctypes.create_string_buffer(struct.pack("=" + "HBBI" * count, *program))
+        filter_program = struct.pack("@HP", count, ctypes.addressof(code))
+        listener = self._find(descriptor)
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, filter_program)
+        return 0
+
     def call_sendto(self, descriptor: int, text: str, address: list[Json]) -> Json:
         return self._find(descriptor).sendto(text.encode("latin-1"), as_address(address))
 
@@ -373,6 +383,10 @@ class Agent:
     def call_sched_setaffinity(self, processor: int) -> Json:
         os.sched_setaffinity(0, [processor])
         return 0
+
+    def call_sched_getaffinity(self) -> Json:
+        """Which processors it may run on, as a mask."""
+        return sum(1 << processor for processor in os.sched_getaffinity(0))
 
     def call_exit(self, status: int) -> Json:
         self.exit_status = status

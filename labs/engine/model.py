@@ -466,7 +466,10 @@ class StepEnded:
 
 @dataclass(frozen=True)
 class Concluded:
-    """What came of the lab's claim, and by which measured fact; only where no step that it needs differs or was skipped."""
+    """What came of the lab's claim, and by which measured fact.
+
+    Only where no step differs, and none was skipped that it needs.
+    """
 
     finding: Finding
     fact: str

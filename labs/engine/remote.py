@@ -162,6 +162,12 @@ class Process:
         """sched_setaffinity(2): from now on this processor alone."""
         self.perform(call("sched_setaffinity", processor))
 
+    def sched_getaffinity(self) -> list[int]:
+        """sched_getaffinity(2): the processors that it may run on."""
+        (result,) = self.perform(call("sched_getaffinity"))
+        mask = number(result)
+        return [processor for processor in range(mask.bit_length()) if mask >> processor & 1]
+
     def fork(self, name: str) -> "Process":
         """fork(2): the child inherits the sockets; ask for them with `inherited`."""
         pid = self._session.fork_process(self.name, name)
@@ -265,6 +271,14 @@ class Socket:
     def recv(self, size: int) -> str:
         """recv(2): waits for data; empty at the end of the stream."""
         return str(self._perform("recv", size).value)
+
+    def attach_reuseport_cbpf(self, *instructions: tuple[int, int, int, int]) -> None:
+        """Let a program choose the member of its reuseport group: SO_ATTACH_REUSEPORT_CBPF.
+
+        Each instruction is its code, two jumps and a number (struct sock_filter).
+        """
+        flat = tuple(part for instruction in instructions for part in instruction)
+        self._perform("attach_reuseport_cbpf", flat)
 
     def sendto(self, text: str, address: Address) -> int:
         """sendto(2): the number of bytes taken; each character is one byte (Latin-1)."""

@@ -4,6 +4,7 @@ A call that the kernel refuses raises CallError, an OSError; the step in which i
 into an outcome.
 """
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -142,6 +143,12 @@ class Run:
         call, which may be refused and belongs to a step; not every backend can do it.
         """
         return Host(self._session, *self._session.open_host(name, unprivileged_port_start, publish))
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """The first two numbers of the kernel's version; of a plan, this machine's."""
+        major, minor = re.findall(r"\d+", self._session.kernel)[:2]
+        return int(major), int(minor)
 
     def port(self, usual: int) -> int:
         """The port to use where one would usually write `usual`; --seed changes it."""

@@ -158,6 +158,11 @@ class Session:
         self._emit(step)
 
     @property
+    def kernel(self) -> str:
+        """The kernel, as uname -r."""
+        return self._backend.kernel
+
+    @property
     def step_number(self) -> int:
         """The number of the next step, from 1."""
         return len(self.verdicts) + 1

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from labs.engine.agent import Agent
-from labs.engine.backends.fake import FakeBackend
+from labs.engine.backends.fake import WORK_CALLS, FakeBackend
 from labs.engine.errors import EngineError
 from tests.contract import (
     ON_DESCRIPTOR,
@@ -53,6 +53,5 @@ class TestFakeBackend(OwnUserNamespaceContract):
 
 def test_the_contract_has_every_call_of_the_agent() -> None:
     offered = {name.removeprefix("call_") for name in dir(Agent) if name.startswith("call_")}
-    others = {"socket", "fork", "exec", "exit", "pidfd_getfd", "sched_setaffinity"}
-    work = {"make_lock", "load", "stop", "request", "request_from_sleep"}
-    assert offered == {*ON_DESCRIPTOR, *SET_UID_CALLS, *others, *work}
+    others = {"socket", "fork", "exec", "exit", "pidfd_getfd"}
+    assert offered == {*ON_DESCRIPTOR, *SET_UID_CALLS, *others, *WORK_CALLS}

@@ -58,7 +58,12 @@ BIND_SERVICE = capability_mask(["CAP_NET_BIND_SERVICE"])
 OVERFLOW_UID = 65_534
 SOCK_DIAG = (int(socket.AF_NETLINK), int(socket.SOCK_RAW), 4)  # NETLINK_SOCK_DIAG
 PROTOCOL_NUMBERS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+WORK_CALLS = {
+    *("serve", "load", "stop", "request", "request_from_sleep"),
+    *("make_lock", "sched_setaffinity", "sched_getaffinity"),
+}
 SOCKET_CALLS = {
+    "attach_reuseport_cbpf",
     "setsockopt",
     "getsockopt",
     "listen",
@@ -124,10 +129,8 @@ class FakeProcess:
             case "seteuid" | "setuid" | "setreuid" | "setresuid" | "setfsuid", [*uids]:
                 change: Callable[..., int] = getattr(self, f"_{name}")
                 return change(*uids)
-            case "serve" | "load" | "stop" | "request" | "request_from_sleep", [*rest]:
-                return self._work(name, rest)
-            case ("sched_setaffinity", [int()]) | ("make_lock", []):
-                return 0
+            case _ if name in WORK_CALLS:
+                return self._work(name, arguments)
             case "pidfd_getfd", [int(pid), int(descriptor)]:
                 return self._pidfd_getfd(pid, descriptor)
             case _, [int(descriptor), *rest]:
@@ -161,6 +164,10 @@ class FakeProcess:
 
     def _work(self, name: str, arguments: Sequence[Argument | Value]) -> Value:
         match name, arguments:
+            case ("sched_setaffinity", [int()]) | ("make_lock", []):
+                return 0
+            case "sched_getaffinity", []:
+                return 1
             case "request", [(str(text), int(port)), int(count), int(first_port)]:
                 return request(self.host, (text, port), count, first_port)
             case "request_from_sleep", [(str(text), int(port)), int(count), tuple()]:

@@ -188,6 +188,10 @@ class FakeSocket:
         """0 for an option that nobody has set."""
         return self.options.get((level, option), 0)
 
+    def attach_reuseport_cbpf(self, _program: tuple[int, ...]) -> int:
+        """Not followed: the hash goes on to choose."""
+        return 0
+
     def getsockname(self) -> Address:
         """As Python writes it."""
         return self._show(self.local)
