@@ -6,6 +6,7 @@ a fixture `backend` that gives a fresh one. What only a kernel can show is in th
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
+from labs.engine.capabilities import capability_mask
 from labs.engine.errors import CannotRun, EngineError, LabError, Unsupported
 from labs.engine.model import (
     Address,
@@ -30,7 +32,6 @@ from labs.engine.model import (
     SocketRow,
     StartedProcess,
     Tally,
-    capability_mask,
 )
 from tests.support import wait_until
 
@@ -377,6 +378,7 @@ ON_DESCRIPTOR: dict[str, tuple[Argument, ...]] = {
     "fchown": (ALICE, -1),
     "fstat": (),
     "set_inheritable": (1,),
+    "drain": ("alice",),
     "attach_reuseport_cbpf": ((RETURN, 0, 0, 0),),
     "sendto": ("x", ("127.0.0.1", PORT)),
     "send_fds": (3,),
@@ -386,6 +388,12 @@ ON_DESCRIPTOR: dict[str, tuple[Argument, ...]] = {
 
 
 # --- the suite ----------------------------------------------------------------------------
+
+
+def kernel_version(backend: Backend) -> tuple[int, int]:
+    """The first two numbers of the release of a backend's kernel."""
+    major, minor = re.findall(r"\d+", backend.kernel)[:2]
+    return int(major), int(minor)
 
 
 class BackendContract:
@@ -1572,10 +1580,33 @@ class BackendContract:
         alice, bob = server.start("alice"), server.start("bob")
         alice.do("serve", alice.listening(), "epoll", "alice", 0)
         assert bob.do("load", ("127.0.0.1", PORT), 10, 2) == 0
+        assert bob.do("wait_for_requests", 3) == 0
         done = bob.tally("stop")
         assert done["asked"] <= 10
         assert done["asked"] == done["answered"]
         assert bob.tally("request", ("127.0.0.1", PORT), 1, 0)["answered"] == 1
+
+    def test_to_drain_is_to_answer_what_waits(self, server: Host) -> None:
+        alice = server.start("alice")
+        listener = alice.listening()
+        assert alice.do("drain", listener, "alice") == 0
+
+    def test_what_waits_outlives_its_listener_where_the_host_says_so(
+        self, backend: Backend
+    ) -> None:
+        host = Host(backend, replace(SERVER, tcp_migrate_req=True))
+        try:
+            backend.open_host(host.plan)
+            alice, bob = host.start("alice"), host.start("bob", BOB)
+        except CannotRun:
+            assert kernel_version(backend) < (5, 14)
+            return
+        first = alice.listening(LOOPBACK[IPV4], REUSEPORT)
+        bob.connected()
+        second = alice.listening(LOOPBACK[IPV4], REUSEPORT)
+        assert alice.do("close", first) == 0
+        host.wait_for_queue(1)
+        assert alice.accepted(second)
 
     def test_who_does_nothing_cannot_stop(self, server: Host) -> None:
         alice = server.start("alice")

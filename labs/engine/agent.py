@@ -18,7 +18,8 @@ import signal
 import socket
 import struct
 
-from labs.engine.worker import Load, Lock, Server, ask_sleepers
+from labs.engine.system import pidfd_getfd, setfsuid, stay_readable
+from labs.engine.worker import Load, Lock, Server, ask_sleepers, drain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,54 +29,13 @@ if TYPE_CHECKING:
     Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
     Message: TypeAlias = dict[str, Json]
 
-PR_SET_PDEATHSIG = 1
-PR_SET_DUMPABLE = 4
-PR_SET_KEEPCAPS = 8
-PR_SET_NAME = 15
-PR_CAPBSET_DROP = 24
-PR_CAP_AMBIENT = 47
-PR_CAP_AMBIENT_RAISE = 2
-CLONE_NEWUSER = 0x10000000
 SO_ATTACH_REUSEPORT_CBPF = 51
-SYS_PIDFD_GETFD = 438  # the same number on every architecture (since 5.6)
-CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3 of capset(2)
-ALL_CAPABILITIES = (1 << 64) - 1  # as many as the sets have room for
 
 # High, so that a process's first socket is descriptor 3, as in a program of one's own; and below
 # the usual limits on descriptors.
 CHANNEL_DESCRIPTOR = 250
 MAXIMUM_DESCRIPTORS = 8
 CREDENTIALS_SIZE = 12  # struct ucred: pid, uid, gid
-
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def checked(result: int) -> int:
-    """The result of a C library call, or the OSError that its errno says."""
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
-
-
-def prctl(option: int, value: int | bytes, second: int = 0) -> None:
-    """prctl(2) with up to two arguments."""
-    checked(libc.prctl(option, value, second, 0, 0))
-
-
-def unshare(flags: int) -> None:
-    """unshare(2)."""
-    checked(libc.unshare(flags))
-
-
-def pidfd_getfd(pidfd: int, descriptor: int) -> int:
-    """pidfd_getfd(2): a copy of another process's descriptor."""
-    return checked(libc.syscall(SYS_PIDFD_GETFD, pidfd, descriptor, 0))
-
-
-def setfsuid(uid: int) -> int:
-    """setfsuid(2): sets the file-system uid and returns the one before; it reports no error."""
-    return int(libc.setfsuid(uid))
 
 
 def own_uids() -> list[Json]:
@@ -318,6 +278,15 @@ class Agent:
         self._work(lambda: Load(as_end(address), count, clients))
         return 0
 
+    def call_wait_for_requests(self, count: int) -> Json:
+        if not isinstance(self.worker, Load):
+            raise TypeError("it makes no requests")
+        self.worker.wait_for(count)
+        return 0
+
+    def call_drain(self, descriptor: int, name: str) -> Json:
+        return drain(self._find(descriptor), name)
+
     def call_stop(self) -> Json:
         """End what it does, and say what came of it."""
         if self.worker is None:
@@ -422,61 +391,6 @@ def move_channel(descriptor: int) -> socket.socket:
         os.dup2(descriptor, CHANNEL_DESCRIPTOR, inheritable=False)
         os.close(descriptor)
     return socket.socket(fileno=CHANNEL_DESCRIPTOR)
-
-
-def stay_readable() -> None:
-    """Undo what a change of uid does to a process: /proc would hide it from its warm parent."""
-    prctl(PR_SET_DUMPABLE, 1)
-
-
-def take_user(uid: int, capabilities: int) -> None:
-    """Become this user for good, with exactly these capabilities, a mask of capabilities(7)'s bits.
-
-    They are permitted and effective, and what is executed has them too: root gets its bounding set
-    (cap_bprm_creds_from_file()), any other user what is ambient. Needs CAP_SETUID, CAP_SETGID and
-    CAP_SETPCAP; raises OSError.
-    """
-    limit_bounding_set(capabilities)
-    # Without this all capabilities would go with root's uid (cap_emulate_setxid()).
-    prctl(PR_SET_KEEPCAPS, 1)
-    take_ids(uid)
-    prctl(PR_SET_KEEPCAPS, 0)
-    # Root's are not ambient: what it executes under another effective uid is to have none.
-    inherited = capabilities if uid else 0
-    set_capabilities(capabilities, inherited)
-    for capability in list_bits(inherited):
-        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
-    stay_readable()
-
-
-def take_ids(uid: int) -> None:
-    """Take this uid, the gid of the same number and no other groups; raises OSError."""
-    os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
-
-
-def limit_bounding_set(capabilities: int) -> None:
-    """Drop all but these from what this process, and what comes of it, can ever gain by exec."""
-    try:
-        for capability in list_bits(ALL_CAPABILITIES & ~capabilities):
-            prctl(PR_CAPBSET_DROP, capability)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # this kernel knows no more
-            raise
-
-
-def set_capabilities(capabilities: int, inheritable: int) -> None:
-    """capset(2): permitted and effective are the same, both as masks; raises OSError."""
-    sets = (capabilities, capabilities, inheritable)  # effective, permitted, inheritable
-    words = [mask >> shift & 0xFFFFFFFF for shift in (0, 32) for mask in sets]
-    header = struct.pack("=2I", CAPABILITY_VERSION, 0)  # 0: this process
-    checked(libc.capset(header, struct.pack("=6I", *words)))
-
-
-def list_bits(mask: int) -> list[int]:
-    """The numbers of the bits that are set."""
-    return [bit for bit in range(mask.bit_length()) if mask >> bit & 1]
 
 
 def answer_to(handler: Callable[[Message], Message], request: Message) -> Message:

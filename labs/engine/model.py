@@ -1,7 +1,7 @@
 """What a run is made of, as frozen data: the only thing that labs, backends and views share."""
 
 import errno as errno_module
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
@@ -42,38 +42,6 @@ class Finding(StrEnum):
     HOLDS = "holds"
     CONDITIONAL = "holds if"
     REFUTED = "does not hold"
-
-
-# --- capabilities -------------------------------------------------------------------------
-
-# From bit 0 on, in the order of include/uapi/linux/capability.h.
-CAPABILITIES = (
-    *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID"),
-    *("CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE"),
-    *("CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW"),
-    *("CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT"),
-    *("CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE"),
-    *("CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE"),
-    *("CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE"),
-    *("CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ"),
-    *("CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE"),
-)
-
-
-def capability_mask(names: Iterable[str]) -> int:
-    """The bit mask of capabilities(7) by name; ValueError for a name that is none."""
-    mask = 0
-    for name in names:
-        if name not in CAPABILITIES:
-            raise ValueError(f"There is no capability {name}.")
-        mask |= 1 << CAPABILITIES.index(name)
-    return mask
-
-
-def capability_names(mask: int) -> tuple[str, ...]:
-    """The names of the capabilities in a bit mask; a bit that has none goes by its number."""
-    bits = [bit for bit in range(mask.bit_length()) if mask >> bit & 1]
-    return tuple(CAPABILITIES[bit] if bit < len(CAPABILITIES) else f"{bit}" for bit in bits)
 
 
 # --- expectations -------------------------------------------------------------------------
@@ -324,7 +292,9 @@ class HostPlan:
     """A host to be made: its name and addresses, both inside networks of the run's own.
 
     From `unprivileged_port_start` on a port takes no capability: ip_unprivileged_port_start of
-    ip(7), of the host's network namespace alone, 1024 as a kernel has it (since 4.11).
+    ip(7), of the host's network namespace alone, 1024 as a kernel has it (since 4.11). With
+    `tcp_migrate_req` what waits at a listener that is closed moves to another of its reuseport
+    group (since 5.14).
     """
 
     name: str
@@ -334,6 +304,13 @@ class HostPlan:
     ipv6_prefix: int
     unprivileged_port_start: int = UNPRIVILEGED_PORT_START
     publication: Publication | None = None
+    tcp_migrate_req: bool = False
+
+    @property
+    def sysctls(self) -> dict[str, str]:
+        """What is to be set in the host's network namespace, by its name of sysctl(8)."""
+        start = {"net.ipv4.ip_unprivileged_port_start": str(self.unprivileged_port_start)}
+        return start | ({"net.ipv4.tcp_migrate_req": "1"} if self.tcp_migrate_req else {})
 
 
 @dataclass(frozen=True)

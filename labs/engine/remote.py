@@ -143,6 +143,10 @@ class Process:
         """Let so many clients side by side make requests, until `stop_load` or `count` in all."""
         self.perform(call("load", address, count, clients))
 
+    def wait_for_requests(self, count: int) -> None:
+        """Wait until so many more of the load's requests have come to their end."""
+        self.perform(call("wait_for_requests", count))
+
     def stop_load(self) -> "Answers":
         """End the load: what came of it."""
         (result,) = self.perform(call("stop"))
@@ -271,6 +275,20 @@ class Socket:
     def recv(self, size: int) -> str:
         """recv(2): waits for data; empty at the end of the stream."""
         return str(self._perform("recv", size).value)
+
+    def drain_and_close(self) -> int:
+        """Answer what waits, until nothing does, and close at once; how many were answered."""
+        drain = call("drain", self.descriptor, self.process.name)
+        count, _ = self.process.perform(drain, call("close", self.descriptor))
+        return number(count)
+
+    def send_fds(self, passed: "Socket") -> None:
+        """SCM_RIGHTS of unix(7): send a socket of this process's over this UNIX socket."""
+        self._perform("send_fds", passed.descriptor)
+
+    def recv_fds(self) -> "Socket":
+        """Take a socket that was sent so: waits for it."""
+        return Socket(self.process, number(self._perform("recv_fds")))
 
     def attach_reuseport_cbpf(self, *instructions: tuple[int, int, int, int]) -> None:
         """Let a program choose the member of its reuseport group: SO_ATTACH_REUSEPORT_CBPF.

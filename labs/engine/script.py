@@ -136,13 +136,18 @@ class Run:
         *,
         unprivileged_port_start: int = UNPRIVILEGED_PORT_START,
         publish: Publication | None = None,
+        tcp_migrate_req: bool = False,
     ) -> Host:
         """Open a host: a network namespace with an IPv4 and an IPv6 address of its own.
 
         From `unprivileged_port_start` on its ports take no capability. To `publish` a port is a
-        call, which may be refused and belongs to a step; not every backend can do it.
+        call, which may be refused and belongs to a step; not every backend can do it. With
+        `tcp_migrate_req` (since 5.14) what waits at a listener outlives it in its reuseport group.
         """
-        return Host(self._session, *self._session.open_host(name, unprivileged_port_start, publish))
+        opened = self._session.open_host(
+            name, unprivileged_port_start, publish, tcp_migrate_req=tcp_migrate_req
+        )
+        return Host(self._session, *opened)
 
     @property
     def kernel(self) -> tuple[int, int]:

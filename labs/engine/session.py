@@ -6,6 +6,7 @@ from dataclasses import replace
 from signal import Signals
 
 from labs.engine.backend import Backend, PublicationRefused
+from labs.engine.capabilities import capability_mask
 from labs.engine.errors import LabError
 from labs.engine.evidence import gather
 from labs.engine.layout import Layout
@@ -30,7 +31,6 @@ from labs.engine.model import (
     StepEnded,
     StepStarted,
     Verdict,
-    capability_mask,
     name_errno,
 )
 from labs.engine.strace import show_call, show_publication, show_result
@@ -75,7 +75,12 @@ class Session:
     # --- hosts and processes ---
 
     def open_host(
-        self, name: str, unprivileged_port_start: int, publication: Publication | None
+        self,
+        name: str,
+        unprivileged_port_start: int,
+        publication: Publication | None,
+        *,
+        tcp_migrate_req: bool,
     ) -> tuple[HostPlan, OpenedHost]:
         """Open the host of this name; CallError where its port cannot be published."""
         check_ports(unprivileged_port_start, publication)
@@ -85,6 +90,7 @@ class Session:
             self.layout.host(name),
             unprivileged_port_start=unprivileged_port_start,
             publication=publication,
+            tcp_migrate_req=tcp_migrate_req,
         )
         opened = self._publish(plan, publication) if publication else self._backend.open_host(plan)
         self._names[name] = {}

@@ -14,15 +14,17 @@ import struct
 
 from labs.engine.agent import (
     CHANNEL_DESCRIPTOR,
-    CLONE_NEWUSER,
-    PR_SET_NAME,
     Agent,
     Stream,
     answer_to,
     move_channel,
+    take_steps,
+)
+from labs.engine.system import (
+    CLONE_NEWUSER,
+    PR_SET_NAME,
     pidfd_getfd,
     prctl,
-    take_steps,
     take_user,
     unshare,
 )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ACCEPT, EPOLL, EXCLUSIVE, LOCK = "accept", "epoll", "exclusive", "lock"
 WAYS = (ACCEPT, EPOLL, EXCLUSIVE, LOCK)
 
-REQUEST_SECONDS = 2.0  # after which a request has timed out
+REQUEST_SECONDS = 5.0  # after which a request has timed out
 LONGEST_LOAD = 8.0  # seconds
 MOST_REQUESTS = 20_000
 SLEEP_SECONDS = 5.0  # for processes to fall asleep
@@ -132,10 +132,26 @@ class Server:
             self._empty += 1
 
     def _answer(self) -> None:
-        connection, _ = self._listener.accept()
+        answer(self._listener, self._name)
         self._accepted += 1
-        with connection, contextlib.suppress(OSError):  # the client has gone
-            connection.send(self._name)
+
+
+def drain(listener: socket.socket, name: str) -> int:
+    """Accept and answer what waits, until nothing does; how many."""
+    listener.setblocking(False)
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            answer(listener, name.encode())
+            count += 1
+    return count
+
+
+def answer(listener: socket.socket, name: bytes) -> None:
+    """Accept a connection, answer it with a name and close it."""
+    connection, _ = listener.accept()
+    with connection, contextlib.suppress(OSError):  # the client has gone
+        connection.send(name)
 
 
 class Load:
@@ -154,12 +170,21 @@ class Load:
         self._port = first_port
         self._end = time.monotonic() + LONGEST_LOAD
         self._lock = threading.Lock()
+        self._ended = threading.Condition(self._lock)
         self._counts: dict[str, int] = dict.fromkeys(("asked", *OUTCOMES), 0)
         self._times: list[int] = []
         self._begun = time.monotonic_ns()
         self._threads = [threading.Thread(target=self._ask_on) for _ in range(clients)]
         for thread in self._threads:
             thread.start()
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many more requests have come to their end, or the load to its."""
+        with self._ended:
+            goal = self._counts["asked"] + count
+            self._ended.wait_for(
+                lambda: self._counts["asked"] >= goal or not self._left, LONGEST_LOAD
+            )
 
     def stop(self, *, at_once: bool = True) -> Tally:
         """End it, or wait until it has made all its requests; say what came of them.
@@ -191,6 +216,7 @@ class Load:
                 if who:
                     self._counts[f"by {who}"] = self._counts.get(f"by {who}", 0) + 1
                 self._times.append(taken)
+                self._ended.notify_all()
 
     def _next(self) -> int | None:
         """The port to come from, 0 for any; None where no more is to be asked."""

@@ -10,8 +10,12 @@ import pytest
 from labs.engine.backends.docker.backend import DockerBackend, open_docker
 from labs.engine.backends.docker.client import connected
 from labs.engine.backends.docker.labels import CLIENT, RUN, new_run
+from labs.engine.capabilities import capability_mask
 from labs.engine.layout import Layout
-from labs.engine.model import HostPlan, Publication, capability_mask
+from labs.engine.model import (
+    HostPlan,
+    Publication,
+)
 from tests.contract import ALICE, BOB, PORT, ROOT, Host, Process
 from tests.docker.traces import containers_of, run_of, seeds
 

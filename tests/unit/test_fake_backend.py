@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from labs.engine.agent import Agent
-from labs.engine.backends.fake import WORK_CALLS, FakeBackend
+from labs.engine.backends.fake import FakeBackend
+from labs.engine.backends.fake_process import WORK_CALLS
 from labs.engine.errors import EngineError
 from tests.contract import (
     ON_DESCRIPTOR,

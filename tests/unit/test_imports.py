@@ -77,7 +77,15 @@ def test_a_backend_knows_neither_labs_nor_views() -> None:
 
 
 def test_a_view_knows_neither_labs_nor_backends() -> None:
-    allowed = {"model", "errors", "progress", "record", "strace", "views.terminal"} | {
+    allowed = {
+        "model",
+        "capabilities",
+        "errors",
+        "progress",
+        "record",
+        "strace",
+        "views.terminal",
+    } | {
         "kernels.comparison",
         "rulings",
         "translation",
@@ -95,15 +103,25 @@ STANDARD = sys.stdlib_module_names | {"__future__"}
 
 
 def test_the_agent_needs_its_worker_and_the_standard_library() -> None:
-    found = {name for _, name in imports("labs.engine.agent")} - {"labs.engine.worker"}
-    found |= {name for _, name in imports("labs.engine.worker")}
+    beside = {"labs.engine.system", "labs.engine.worker"}
+    found = {
+        name
+        for module in (
+            "labs.engine.agent",
+            "labs.engine.capabilities",
+            "labs.engine.system",
+            *beside,
+        )
+        for _, name in imports(module)
+    }
+    found -= beside
     assert {name.split(".")[0] for name in found} <= STANDARD
 
 
 def test_what_is_forked_from_has_nothing_but_the_agent() -> None:
     for module in ("labs.engine.warm_parent", "labs.engine.backends.namespaces.init"):
         others = {name for _, name in imports(module) if name.split(".")[0] not in STANDARD}
-        assert others <= {"labs.engine.agent", "labs.engine.warm_parent"}
+        assert others <= {"labs.engine.agent", "labs.engine.system", "labs.engine.warm_parent"}
 
 
 def test_modules_and_functions_stay_small() -> None:

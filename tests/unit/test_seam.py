@@ -7,10 +7,10 @@ import pytest
 
 from labs.engine.backend import PublicationRefused
 from labs.engine.backends.fake import FakeBackend
+from labs.engine.capabilities import CAPABILITIES, capability_mask, capability_names
 from labs.engine.errors import ExitStatus, Unsupported
 from labs.engine.layout import Layout
 from labs.engine.model import (
-    CAPABILITIES,
     ENGINE,
     CallMade,
     Event,
@@ -24,8 +24,6 @@ from labs.engine.model import (
     StepEnded,
     StepStarted,
     Verdict,
-    capability_mask,
-    capability_names,
 )
 from labs.engine.runner import plan_only, run_lab
 from labs.engine.script import EACCES, EADDRINUSE, OK, Run, exactly, lab, publication

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from labs.engine.model import Credentials, capability_mask
+from labs.engine.capabilities import capability_mask
+
+if TYPE_CHECKING:
+    from labs.engine.model import (
+        Credentials,
+    )
 
 FILE_CAPABILITIES = capability_mask(  # CAP_FS_SET of the kernel: those that setfsuid() takes
     [

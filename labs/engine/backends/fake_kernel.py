@@ -22,7 +22,7 @@ from labs.engine.model import Address, SocketRow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from labs.engine.backends.fake import FakeProcess
+    from labs.engine.backends.fake_process import FakeProcess
     from labs.engine.backends.fake_unix import FakeUnixSocket
     from labs.engine.backends.fake_work import FakeServer
 
@@ -62,11 +62,13 @@ class FakeHost:
         self,
         addresses: list[IP],
         unprivileged_port_start: int,
+        tcp_migrate_req: bool,  # as the plan has it
         others: Mapping[str, FakeHost],
         inodes: Iterator[int],
     ) -> None:
         self.addresses = addresses
         self.unprivileged_port_start = unprivileged_port_start
+        self.tcp_migrate_req = tcp_migrate_req
         self.inodes = inodes
         self.sockets: list[FakeSocket] = []
         self.unix: dict[str, FakeUnixSocket] = {}
@@ -190,6 +192,10 @@ class FakeSocket:
 
     def attach_reuseport_cbpf(self, _program: tuple[int, ...]) -> int:
         """Not followed: the hash goes on to choose."""
+        return 0
+
+    def drain(self, _name: str) -> int:
+        """Nothing waits: whoever asks here is answered at once."""
         return 0
 
     def getsockname(self) -> Address:
@@ -413,8 +419,19 @@ class FakeSocket:
 
     def _stop_listening(self) -> None:
         self.state = "CLOSE"
+        heir = self._find_heir()
         while self.waiting:
-            self.waiting.pop().reset()
+            if heir:
+                heir.waiting.append(self.waiting.pop(0))
+            else:
+                self.waiting.pop().reset()
+
+    def _find_heir(self) -> FakeSocket | None:
+        """Who takes what waits here, where the host migrates requests."""
+        if not self.host.tcp_migrate_req:
+            return None
+        source = IPV4_WILDCARD, 0
+        return self.host.find_receiver(self.kind, source, self.local)
 
     def _raise_error(self) -> None:
         number, self.error = self.error, 0

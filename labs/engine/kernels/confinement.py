@@ -20,14 +20,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from labs.engine.agent import (
-    CLONE_NEWUSER,
-    PR_SET_PDEATHSIG,
     Stream,
-    limit_bounding_set,
-    prctl,
-    set_capabilities,
     take_steps,
-    unshare,
 )
 from labs.engine.backends.namespaces.init import (
     CLONE_NEWIPC,
@@ -41,8 +35,16 @@ from labs.engine.backends.namespaces.init import (
     set_mount_attributes,
 )
 from labs.engine.backends.namespaces.keeper import part_from
+from labs.engine.capabilities import capability_mask
 from labs.engine.kernels.restriction import PR_SET_NO_NEW_PRIVS, restrict
-from labs.engine.model import capability_mask
+from labs.engine.system import (
+    CLONE_NEWUSER,
+    PR_SET_PDEATHSIG,
+    limit_bounding_set,
+    prctl,
+    set_capabilities,
+    unshare,
+)
 
 if TYPE_CHECKING:
     import socket

@@ -17,9 +17,15 @@ import sys
 import tty
 from typing import TYPE_CHECKING
 
-from labs.engine.agent import checked, encode, libc
+from labs.engine.agent import (
+    encode,
+)
 from labs.engine.backends.namespaces.init import mount
 from labs.engine.kernels.dependencies import loading_order, read_dependencies
+from labs.engine.system import (
+    checked,
+    libc,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

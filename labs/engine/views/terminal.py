@@ -15,6 +15,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from labs.engine.capabilities import capability_names
 from labs.engine.errors import output_error
 from labs.engine.model import (
     ENGINE,
@@ -35,7 +36,6 @@ from labs.engine.model import (
     StepEnded,
     StepStarted,
     Verdict,
-    capability_names,
 )
 from labs.engine.strace import show_address
 from labs.engine.translation import Translation, read_translation

@@ -2,8 +2,10 @@
 
 import os
 
-from labs.engine.agent import libc
 from labs.engine.kernels import guest
+from labs.engine.system import (
+    libc,
+)
 
 
 def be_ready() -> guest.Channel:

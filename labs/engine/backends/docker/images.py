@@ -30,6 +30,7 @@ AGENT_FILES = (
     "labs/engine/__init__.py",
     "labs/engine/agent.py",
     "labs/engine/warm_parent.py",
+    "labs/engine/system.py",
     "labs/engine/worker.py",
     "labs/engine/backends/__init__.py",
     "labs/engine/backends/docker/__init__.py",

@@ -16,8 +16,8 @@ from labs.engine.backends.docker.client import (
     refused_publications,
 )
 from labs.engine.backends.docker.container import Container
+from labs.engine.capabilities import capability_mask
 from labs.engine.errors import CannotRun, Unsupported
-from labs.engine.model import capability_mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -132,7 +132,7 @@ class Maker:
             hostname=plan.name,
             addresses=(plan.ipv4, plan.ipv6),
             second_network=published_network,
-            sysctls={"net.ipv4.ip_unprivileged_port_start": str(plan.unprivileged_port_start)},
+            sysctls=plan.sysctls,
             publication=plan.publication,
         )
         return self._start(plan.name, ["host"], place)

@@ -19,12 +19,14 @@ import socket
 
 from labs.engine.agent import (
     CHANNEL_DESCRIPTOR,
-    PR_SET_NAME,
     Agent,
     Stream,
     answer_to,
     encode,
     move_channel,
+)
+from labs.engine.system import (
+    PR_SET_NAME,
     prctl,
     take_user,
 )

@@ -15,8 +15,11 @@ from labs.engine.backends.agents import AgentBackend, HasDied, Peer, check_fork
 from labs.engine.backends.namespaces.ids import map_ids
 from labs.engine.backends.namespaces.keeper import keep
 from labs.engine.backends.namespaces.missing import explain, with_alternative
+from labs.engine.capabilities import capability_mask
 from labs.engine.errors import BindlabError, CannotRun, EngineError, LabError, Unsupported
-from labs.engine.model import OpenedHost, capability_mask
+from labs.engine.model import (
+    OpenedHost,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +69,7 @@ class NamespacesBackend(AgentBackend):
         request: Message = {
             "do": "make a host",
             "host": plan.name,
-            "unprivileged_port_start": plan.unprivileged_port_start,
+            "sysctls": dict(plan.sysctls),
         }
         with theirs, self._keepers_word():
             self._init.ask(request, [theirs.fileno()])

@@ -13,19 +13,22 @@ import os
 import signal
 import socket
 import struct
+from functools import partial
 
 from labs.engine.agent import (
-    CLONE_NEWUSER,
-    PR_SET_PDEATHSIG,
     Stream,
     answer_to,
+    move_channel,
+    take_steps,
+)
+from labs.engine.system import (
+    CLONE_NEWUSER,
+    PR_SET_PDEATHSIG,
     checked,
     libc,
-    move_channel,
     prctl,
     stay_readable,
     take_ids,
-    take_steps,
     unshare,
 )
 from labs.engine.warm_parent import WarmParent, reap_children
@@ -53,7 +56,6 @@ MOUNT_ATTR_RDONLY = 0x1
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
 IN6_ADDR_GEN_MODE_NONE = 1
-UNPRIVILEGED_PORT_START = "net/ipv4/ip_unprivileged_port_start"  # of IPv6 too (since 4.11)
 SYS_MOUNT_SETATTR = 442  # the same number on every architecture (since 5.12)
 
 
@@ -142,7 +144,8 @@ class Init:
 
 def become_host(request: Message, stream: Stream) -> NoReturn:
     """Be process 1 of a new host: its namespaces, its /proc, its root user; never returns."""
-    name, first_port = str(request["host"]), str(request["unprivileged_port_start"])
+    name, sysctls = str(request["host"]), request["sysctls"]
+    assert isinstance(sysctls, dict)
     take_steps(
         stream,
         ("make a host's namespaces", lambda: unshare(HOST_NAMESPACES)),
@@ -150,7 +153,10 @@ def become_host(request: Message, stream: Stream) -> NoReturn:
         ("name a host", lambda: socket.sethostname(name)),
         ("bring up a host's loopback", bring_up_loopback),
         ("set up IPv6 on a host", forgo_link_local_addresses),
-        ("say which ports are for all", lambda: write_sysctl(UNPRIVILEGED_PORT_START, first_port)),
+        *(
+            (f"set {sysctl} on a host", partial(write_sysctl, sysctl.replace(".", "/"), str(value)))
+            for sysctl, value in sysctls.items()
+        ),
         ("become a host's root", become_root),
     )
     WarmParent(stream).serve()

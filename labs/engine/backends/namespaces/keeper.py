@@ -18,8 +18,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from labs.engine.agent import CLONE_NEWUSER, PR_SET_PDEATHSIG, Stream, answer_to, prctl, unshare
+from labs.engine.agent import (
+    Stream,
+    answer_to,
+)
 from labs.engine.backends.namespaces.init import CLONE_NEWNET
+from labs.engine.system import (
+    CLONE_NEWUSER,
+    PR_SET_PDEATHSIG,
+    prctl,
+    unshare,
+)
 
 if TYPE_CHECKING:
     from labs.engine.agent import Message
