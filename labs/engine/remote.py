@@ -246,8 +246,8 @@ class Socket:
         """getsockopt(2) of a number."""
         return number(self._perform("getsockopt", level, option))
 
-    def bind(self, address: Address) -> None:
-        """bind(2)."""
+    def bind(self, address: Address | str) -> None:
+        """bind(2); a text is the name of a UNIX socket."""
         self._perform("bind", address)
 
     def listen(self, backlog: int = BACKLOG) -> None:
@@ -264,8 +264,8 @@ class Socket:
         results = self.process.perform(*calls) if calls else []
         return [Socket(self.process, number(result)) for result in results]
 
-    def connect(self, address: Address) -> None:
-        """connect(2)."""
+    def connect(self, address: Address | str) -> None:
+        """connect(2); a text is the name of a UNIX socket."""
         self._perform("connect", address)
 
     def send(self, text: str) -> int:

@@ -69,7 +69,10 @@ def test_a_lab_knows_the_script_alone() -> None:
 
 
 def test_a_backend_knows_neither_labs_nor_views() -> None:
-    names = ("backend", "agent", "warm", "errors", "model", "progress", "version")
+    names = (
+        *("backend", "agent", "warm", "system", "errors", "model", "capabilities"),
+        *("progress", "version"),
+    )
     allowed = tuple("labs.engine." + name for name in names)
     for name, imported in imports("labs.engine.backends"):
         if imported.startswith("labs"):
