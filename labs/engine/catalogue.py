@@ -13,6 +13,7 @@ LABS = Path(__file__).parents[1]
 ORDER = (
     *("unique", "dualstack", "fork", "herd", "balance"),
     *("euid", "userns", "containers"),
+    *("restart", "crash", "scale"),
 )
 
 
