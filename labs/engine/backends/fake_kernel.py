@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from labs.engine.backends.fake_process import FakeProcess
     from labs.engine.backends.fake_unix import FakeUnixSocket
-    from labs.engine.backends.fake_work import FakeServer
+    from labs.engine.backends.fake_work import FakeLoad, FakeServer
 
 IP: TypeAlias = IPv4Address | IPv6Address
 End: TypeAlias = tuple[IP, int]
@@ -72,6 +72,7 @@ class FakeHost:
         self.inodes = inodes
         self.sockets: list[FakeSocket] = []
         self.unix: dict[str, FakeUnixSocket] = {}
+        self.loads: list[FakeLoad] = []
         self.processes = 1  # the host's own process 1
         self.running: dict[int, FakeProcess] = {}
         self._others = others

@@ -163,8 +163,8 @@ class FakeProcess:
             case "serve", [int(descriptor), str(), str(server), int()] if not self.work:
                 self.work = FakeServer(self.find(descriptor), server)
                 return 0
-            case "load", [(str(text), int(port)), int(count), int()] if not self.work:
-                self.work = FakeLoad(self.host, (text, port), count)
+            case "load", [(str(text), int(port)), int(count), int(clients)] if not self.work:
+                self.work = FakeLoad(self.host, (text, port), count, clients)
                 return 0
         raise LookupError("not what it does")
 

@@ -6,6 +6,7 @@ Left out: who waits how makes no difference, and an idle listener answers nobody
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labs.engine.backends.fake_kernel import FakeHost, parse_end
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("answered", "refused", "reset", "timed out")
 FIRST_PORT = 32_768
+LOAD = 100  # requests: a load goes on for as long as it likes
 
 
 class FakeServer:
@@ -30,25 +32,42 @@ class FakeServer:
     def stop(self) -> Tally:
         """End it; what it did."""
         self.listener.servers.remove(self)
+        if not self.listener.servers and self.listener.state == "LISTEN":
+            for load in self.listener.host.loads:
+                load.wait_at(self.listener)
         return {"accepted": self.accepted, "empty": 0, "switches": self.accepted}
 
 
 class FakeLoad:
-    """Clients that have made all their requests."""
+    """Clients that have made requests, and that wait wherever a listener is served no more."""
 
-    def __init__(self, host: FakeHost, address: Address, count: int) -> None:
-        self._tally = request(host, address, count, 0)
+    def __init__(self, host: FakeHost, address: Address, count: int, clients: int) -> None:
+        self._tally = request(host, address, min(count, LOAD), 0)
+        self._clients = clients
+        self._target = parse_end(family_of(address), address)
+        self._there = host.route(self._target[0])
+        self._there.loads.append(self)
+
+    def wait_at(self, listener: FakeSocket) -> None:
+        """Come to a listener's queue, if it is one of those that the clients ask."""
+        if listener.local[1] == self._target[1]:
+            listener.waiting += [replace(listener, waiting=[]) for _ in range(self._clients)]
 
     def stop(self) -> Tally:
         """What came of them."""
+        self._there.loads.remove(self)
         return self._tally
+
+
+def family_of(address: Address) -> int:
+    """The family of an address in text form."""
+    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
 
 
 def request(host: FakeHost, address: Address, count: int, first_port: int) -> Tally:
     """Ask so many times, from one port after the other; what came of it, without times."""
     counts = dict.fromkeys(("asked", *OUTCOMES), 0)
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    target = parse_end(family, address)
+    target = parse_end(family_of(address), address)
     there, source = host.route(target[0]), host.source(target[0])
     for port in range(first_port or FIRST_PORT, (first_port or FIRST_PORT) + count):
         counts["asked"] += 1
