@@ -104,7 +104,8 @@ def open_place(options: Options, views: Callable[[], Sequence[View]]) -> Iterato
 
         def run_here(lab: Lab) -> ExitStatus:
             with open_backend(lab, options) as backend:
-                return run_lab(lab, backend, Layout(options.seed), views(), options.language)
+                status = run_lab(lab, backend, Layout(options.seed), views(), options.language)
+            return plan_status(status) if options.dry else status
 
         yield run_here
         return
@@ -246,6 +247,11 @@ def make_terminal_view(options: Options) -> View:
     return TerminalView(sys.stderr if options.json == "-" else standard_output())
 
 
+def plan_status(status: ExitStatus) -> ExitStatus:
+    """The status of a plan: that the fake did otherwise than a kernel would says nothing."""
+    return ExitStatus.PASSED if status is ExitStatus.DIFFERS else status
+
+
 def plan_only(view: View) -> View:
     """A view that is told what would be done, and nothing of what came of it."""
 
@@ -255,6 +261,8 @@ def plan_only(view: View) -> View:
                 view(replace(event, backend=PLAN))
             case StepEnded() | Concluded():
                 pass
+            case RunEnded():
+                view(replace(event, status=plan_status(ExitStatus(event.status))))
             case CallMade():
                 view(replace(event, result="", errno=""))
             case _:
