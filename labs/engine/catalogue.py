@@ -10,7 +10,7 @@ from labs.engine.script import Lab, Run
 LABS = Path(__file__).parents[1]
 
 # The order in which a trainee meets them; a lab that is not named here comes after these.
-ORDER = ("unique", "dualstack", "euid", "userns", "containers")
+ORDER = ("unique", "dualstack", "euid", "userns", "containers", "timewait", "udp")
 
 
 def find_labs(folder: Path = LABS, package: str = "labs") -> list[Lab]:
