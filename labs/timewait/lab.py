@@ -51,7 +51,7 @@ def close_first(run: Run, old: Process, new: Process, client: Process, port: int
         "A client connects to port {port}, the server closes first, then the client",
         expect=exactly(1, "TIME_WAIT on the server's host"),
         why="Who closes first keeps what is left, so that the last packets of this connection are "
-        "not taken for those of another one (tcp_fin(), tcp_time_wait()).",
+        "not taken for those of another one (tcp_time_wait(), tcp_timewait_state_process()).",
         port=port,
     ) as left:
         listener = old.listen(port)
