@@ -54,6 +54,8 @@ TCP, UDP = int(socket.SOCK_STREAM), int(socket.SOCK_DGRAM)
 REUSEADDR = (int(socket.SOL_SOCKET), int(socket.SO_REUSEADDR))
 REUSEPORT = (int(socket.SOL_SOCKET), int(socket.SO_REUSEPORT))
 V6ONLY = (int(socket.IPPROTO_IPV6), int(socket.IPV6_V6ONLY))
+IP_MULTICAST_ALL = 49
+GROUP = "239.77.0.1"
 WILDCARD = {IPV4: "0.0.0.0", IPV6: "::"}
 LOOPBACK = {IPV4: "127.0.0.1", IPV6: "::1"}
 OWN = {IPV4: SERVER.ipv4, IPV6: SERVER.ipv6}
@@ -1095,6 +1097,7 @@ class BackendContract:
         expected = ("tcp", "LISTEN", (WILDCARD[family], PORT), (WILDCARD[family], 0))
         assert (row.protocol, row.state, row.local, row.peer) == expected
         assert (row.uid, row.receive_queue, row.send_queue) == (ALICE, 0, 5)
+        assert (row.timer, row.expires) == ("", 0)
         (opened,) = alice.row().sockets
         assert (opened.descriptor, opened.inode) == (listener, row.inode)
         assert (opened.reuseaddr, opened.reuseport) == (False, True)
@@ -1352,6 +1355,8 @@ class BackendContract:
         server.wait_for_state(PORT, "TIME_WAIT")
         row = server.row()
         assert (row.peer, row.inode) == ((LOOPBACK[IPV4], port), 0)
+        assert row.timer == "TIME_WAIT"
+        assert 50_000 < row.expires < 70_000
         server.wait_for_state(port, "", 0)
 
     def test_who_may_bind_in_time_wait(self, server: Host) -> None:
@@ -1439,6 +1444,25 @@ class BackendContract:
         last = bob.bound(LOOPBACK[IPV4], REUSEADDR, kind=UDP)
         alice.do("send", alice.connected(kind=UDP), "hello")
         assert bob.received(last) == "hello"
+
+    def test_multicast_reaches_all_who_may_have_it(self, server: Host) -> None:
+        alice, bob = server.start("alice"), server.start("bob", BOB)
+        here = socket.inet_aton(LOOPBACK[IPV4])
+        member = (socket.inet_aton(GROUP) + here).decode("latin-1")
+        aside, curious, joined = (
+            process.bound(WILDCARD[IPV4], REUSEADDR, kind=UDP) for process in (bob, bob, alice)
+        )
+        bob.do("setsockopt", aside, socket.IPPROTO_IP, IP_MULTICAST_ALL, 0)
+        alice.do("setsockopt", joined, socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+        sender = alice.do("socket", IPV4, UDP, 0)
+        through = (socket.IPPROTO_IP, socket.IP_MULTICAST_IF, here.decode("latin-1"))
+        alice.do("setsockopt", sender, *through)
+        alice.do("sendto", sender, "hello", (GROUP, PORT))
+        assert alice.received(joined) == bob.received(curious) == "hello"
+        alice.do("sendto", sender, "hello", (LOOPBACK[IPV4], PORT))
+        assert alice.received(joined) == "hello"
+        quiet = [row for row in server.rows() if not row.receive_queue]
+        assert len(quiet) == 3
 
     def test_each_member_of_a_udp_group_gets_a_share(self, server: Host) -> None:
         alice, bob = server.start("alice"), server.start("bob", BOB)

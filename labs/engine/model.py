@@ -193,7 +193,9 @@ class SocketRow:
 
     `uid` is the socket's owner, as the lab's user namespace numbers it: the uid that the
     reuseport rule compares. For a listener `receive_queue` counts the connections waiting for
-    accept() and `send_queue` is the backlog; otherwise both are bytes.
+    accept() and `send_queue` is the backlog; otherwise both are bytes. `timer` is the timer of the
+    socket's that runs, empty for none: RETRANSMIT, KEEPALIVE, TIME_WAIT (in FIN_WAIT2 too, where no
+    process has the socket any more), PROBE or OTHER. It `expires` in so many milliseconds.
     """
 
     protocol: str
@@ -204,6 +206,8 @@ class SocketRow:
     inode: int
     receive_queue: int
     send_queue: int
+    timer: str = ""
+    expires: int = 0
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ PREFIXES = {
     socket.IPPROTO_TCP: "TCP_",
     socket.IPPROTO_IPV6: "IPV6_",
 }
+FOREIGN = ("SO_J1939_", "SO_VM_SOCKETS_")  # of other levels, with the same numbers
+NAMELESS = {(socket.IPPROTO_IP, 49): "IP_MULTICAST_ALL"}  # Python has no name for it
 SHOWN_COUNTS = 3
 TIMES = ("elapsed", "median", "ninety-ninth")
 MANY_CHARACTERS = 32
@@ -86,5 +88,6 @@ def _option_name(level: int, option: int) -> str:
     prefix = PREFIXES.get(level)
     if prefix is None:
         return str(option)
-    names = (name for name in dir(socket) if name.startswith(prefix))
-    return next((name for name in names if getattr(socket, name) == option), str(option))
+    names = (n for n in dir(socket) if n.startswith(prefix) and not n.startswith(FOREIGN))
+    nameless = NAMELESS.get((level, option), str(option))
+    return next((name for name in names if getattr(socket, name) == option), nameless)

@@ -45,7 +45,7 @@ NLMSG_ERROR = 2
 NLMSG_DONE = 3
 NETLINK_HEADER = struct.Struct("=LHHLL")
 DUMP_REQUEST = struct.Struct("=LHHLL BBBx L 48x")
-DIAG_MESSAGE = struct.Struct("=BBxx 2s2s16s16s12x 4x LLLL")
+DIAG_MESSAGE = struct.Struct("=BBBx 2s2s16s16s12x LLLLL")
 PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 
 # include/net/tcp_states.h, from 1 on. A socket that is bound and no more is asked for by a number
@@ -55,6 +55,9 @@ STATES = (
     *("CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV", "BOUND_INACTIVE"),
 )
 ALL_STATES = (1 << len(STATES) + 1) - 2
+
+# What idiag_timer says: which timer of the socket's runs. Newer kernels have more (7.2: a 5).
+TIMERS = ("", "RETRANSMIT", "KEEPALIVE", "TIME_WAIT", "PROBE", "OTHER")
 
 
 class WarmParent:
@@ -167,7 +170,8 @@ def end_process(pid: int, number: int, milliseconds: int) -> bool:
 def observe_sockets() -> Iterator[Json]:
     """Every TCP and UDP socket of this network namespace, as sock_diag(7) reports it.
 
-    Each is [protocol, state, local, peer, uid, inode, receive queue, send queue].
+    Each is [protocol, state, local, peer, uid, inode, receive queue, send queue, timer,
+    expires].
     """
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink:
         for name, protocol in PROTOCOLS.items():
@@ -199,7 +203,9 @@ def dump_sockets(netlink: socket.socket, family: int, protocol: int) -> Iterator
 
 def read_message(family: int, message: bytes) -> list[Json]:
     """A struct inet_diag_msg."""
-    _, state, *ends, receive_queue, send_queue, uid, inode = DIAG_MESSAGE.unpack_from(message)
+    _, state, timer, *ends, expires, receive_queue, send_queue, uid, inode = (
+        DIAG_MESSAGE.unpack_from(message)
+    )
     local_port, peer_port, local, peer = ends
     size = 4 if family == socket.AF_INET else 16
 
@@ -214,6 +220,8 @@ def read_message(family: int, message: bytes) -> list[Json]:
         inode,
         receive_queue,
         send_queue,
+        TIMERS[min(timer, len(TIMERS) - 1)],
+        expires if timer else 0,
     ]
 
 

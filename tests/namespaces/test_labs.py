@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
-from socket import IPPROTO_IPV6, IPV6_V6ONLY, SO_REUSEPORT, SOL_SOCKET
+from socket import IPPROTO_IPV6, IPV6_V6ONLY, SO_REUSEADDR, SO_REUSEPORT, SOL_SOCKET
 
 import pytest
 
@@ -239,5 +239,46 @@ def test_unique_differs_where_every_listener_has_an_option(
     listen = partialmethod(Process.listen, **{option: True})
     monkeypatch.setattr(Process, "listen", listen)
     status, steps = run(LABS["unique"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    assert differing(steps) == expected
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    # Who restarts cannot, and whatever is shared by SO_REUSEPORT goes on; or the other way round.
+    [(SO_REUSEADDR, [9, 11, 12, 15]), (SO_REUSEPORT, [18])],
+)
+def test_timewait_differs_without_an_option(
+    option: int,
+    expected: list[int],
+    backend: NamespacesBackend,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leave_out(backend, monkeypatch, SOL_SOCKET, option)
+    status, steps = run(LABS["timewait"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    assert differing(steps) == expected
+
+
+def test_timewait_differs_where_bob_is_alice(backend: NamespacesBackend) -> None:
+    status, steps = run(LABS["timewait"], backend, OneUser(None))
+    assert status is ExitStatus.DIFFERS
+    # Bob may share at once, and what needs that step is left out.
+    assert differing(steps) == [16]
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    # Nobody gets in beside Alice, and nobody joins; or she has no group.
+    [(SO_REUSEADDR, [4, 12, 13, 15, 16]), (SO_REUSEPORT, [8, 19])],
+)
+def test_udp_differs_without_an_option(
+    option: int,
+    expected: list[int],
+    backend: NamespacesBackend,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leave_out(backend, monkeypatch, SOL_SOCKET, option)
+    status, steps = run(LABS["udp"], backend, Layout(None))
     assert status is ExitStatus.DIFFERS
     assert differing(steps) == expected

@@ -26,6 +26,14 @@ ALICE = Credentials(64001, 64001, 64001, 64001)
             Call("getsockopt", (3, socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)),
             "getsockopt(3, IPPROTO_IPV6, IPV6_V6ONLY)",
         ),
+        (
+            Call("setsockopt", (3, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)),
+            "setsockopt(3, SOL_SOCKET, SO_REUSEADDR, 1)",
+        ),
+        (
+            Call("setsockopt", (3, socket.IPPROTO_IP, 49, 0)),
+            "setsockopt(3, IPPROTO_IP, IP_MULTICAST_ALL, 0)",
+        ),
         (Call("getsockopt", (3, 77, 5)), "getsockopt(3, 77, 5)"),
         (Call("bind", (3, ("0.0.0.0", 8080))), "bind(3, 0.0.0.0:8080)"),
         (Call("connect", (3, ("fd00::1", 80))), "connect(3, [fd00::1]:80)"),

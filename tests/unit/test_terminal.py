@@ -75,8 +75,9 @@ def one_step(
     verdict: Verdict = Verdict.PASSED,
     calls: int = 1,
     process: ProcessEvidence = MIXED,
+    socket: SocketEvidence = LISTENER,
 ) -> list[Event]:
-    evidence = Evidence("server", (LISTENER,), (process,))
+    evidence = Evidence("server", (socket,), (process,))
     made = [CallMade("alice", 64002, "bind(3, 0.0.0.0:80)", "0", "") for _ in range(calls)]
     return [
         RUN,
@@ -233,6 +234,13 @@ def test_a_clients_connections_are_one_line() -> None:
     (connections,) = grouped(rows)
     assert (connections.local, connections.peer) == ("10.0.0.2:*", "10.0.0.1:80")
     assert not connections.is_served
+
+
+def test_time_wait_says_how_long() -> None:
+    waiting = connection(("10.0.0.1", 80), ("10.0.0.2", 5000), "TIME_WAIT")
+    row = replace(waiting.row, timer="TIME_WAIT", expires=59_940)
+    shown = show(one_step(socket=replace(waiting, row=row)))
+    assert "TIME_WAIT 59.9 s" in shown
 
 
 def test_wide_characters_take_two_columns() -> None:

@@ -98,6 +98,8 @@ def decode_socket(entry: Json) -> SocketRow:
             int(inode),
             int(receive_queue),
             int(send_queue),
+            str(timer),
+            int(expires),
         ]:
             return SocketRow(
                 protocol,
@@ -108,6 +110,8 @@ def decode_socket(entry: Json) -> SocketRow:
                 inode,
                 receive_queue,
                 send_queue,
+                timer,
+                expires,
             )
     raise EngineError(f"A host answered nonsense: {entry}")
 

@@ -1,9 +1,10 @@
 """The fake backend's sockets: who may bind, who gets a connection, and how one ends, in memory.
 
-What it leaves out of a kernel: devices and multicast; every option's meaning but SO_REUSEADDR's,
-SO_REUSEPORT's and IPV6_V6ONLY's, the others are only kept; clocks, so that TIME_WAIT lasts for
-ever; full buffers, SHUT_RD of a connection. A connection is made, and ended, at once, and a port
-that the fake chooses is one that no other socket of the host has.
+What it leaves out of a kernel: devices, so that multicast stays on its host, and multicast of IPv6;
+every option's meaning but SO_REUSEADDR's, SO_REUSEPORT's, IPV6_V6ONLY's and those of who gets
+multicast, the others are only kept; clocks, so that TIME_WAIT lasts for ever; full buffers, SHUT_RD
+of a connection. A connection is made, and ended, at once, and a port that the fake chooses is one
+that no other socket of the host has.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ IPV4_WILDCARD, IPV6_WILDCARD = IPv4Address("0.0.0.0"), IPv6Address("::")
 WILDCARDS: Mapping[int, IP] = {socket.AF_INET: IPV4_WILDCARD, socket.AF_INET6: IPV6_WILDCARD}
 LOOPBACKS: Mapping[int, IP] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address("::1")}
 V6ONLY = (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+JOIN = (socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP)
+MULTICAST_ALL = (socket.IPPROTO_IP, 49)  # IP_MULTICAST_ALL, on where nobody sets it
+TIME_WAIT_MILLISECONDS = 60_000
 CHOSEN_PORTS = range(32_768, 0x10000)
 
 
@@ -121,6 +125,13 @@ class FakeHost:
             return group[zlib.crc32(repr((source, target)).encode()) * len(group) >> 32]
         return found[-1]
 
+    def find_members(self, target: End) -> list[FakeSocket]:
+        """The UDP sockets that get what is sent to a multicast group: each a copy."""
+        found = [other for other in self.sockets if other.kind == socket.SOCK_DGRAM]
+        if not any(target[0] in other.groups for other in found):
+            return []
+        return [other for other in found if other.gets_multicast(target)]
+
 
 @dataclass(eq=False)
 class FakeSocket:
@@ -146,6 +157,7 @@ class FakeSocket:
     received: list[str] = field(default_factory=list)
     error: int = 0
     servers: list[FakeServer] = field(default_factory=list)
+    groups: set[IP] = field(default_factory=set)
 
     @property
     def is_stream(self) -> bool:
@@ -173,16 +185,23 @@ class FakeSocket:
             return False
         return self._meets(self.local[0], target[0]) and (not self.peer[1] or self.peer == source)
 
+    def gets_multicast(self, target: End) -> bool:
+        """Whether a multicast that the host takes is for this socket: without joining it too."""
+        is_open = target[0] in self.groups or bool(self.options.get(MULTICAST_ALL, 1))
+        return is_open and self.local[1] == target[1] and self._meets(self.local[0], target[0])
+
     # --- calls ---
 
     def setsockopt(self, level: int, option: int, value: int | str) -> int:
-        """Of an option that is not a number nothing is kept."""
+        """Of an option that is not a number nothing is kept but the groups that it joins."""
         if (level, option) == V6ONLY and self.family != socket.AF_INET6:
             raise refusal(errno.ENOPROTOOPT)
         if (level, option) == V6ONLY and self.local[1]:
             raise refusal(errno.EINVAL)
         if isinstance(value, str):
-            value.encode("latin-1")
+            content = value.encode("latin-1")
+            if (level, option) == JOIN:
+                self.groups.add(IPv4Address(content[:4]))
         else:
             self.options[level, option] = value
         return 0
@@ -208,7 +227,7 @@ class FakeSocket:
         ip, port = parse_end(self.family, address)
         if self.family == socket.AF_INET6 and ip.version == 4 and self.options.get(V6ONLY):
             raise refusal(errno.EINVAL)
-        if not (ip.is_unspecified or self.host.has(ip)):
+        if not (ip.is_unspecified or ip.is_multicast or self.host.has(ip)):
             raise refusal(errno.EADDRNOTAVAIL)
         if 0 < port < self.host.unprivileged_port_start and not is_privileged:
             raise refusal(errno.EACCES)
@@ -277,6 +296,10 @@ class FakeSocket:
         ip, port = parse_end(self.family, address)
         if not self.local[1]:
             self._take((self.local[0], self.host.choose_port(self.kind)))
+        if ip.is_multicast:
+            for member in self.host.find_members((ip, port)):
+                member.received.append(text)
+            return len(text.encode("latin-1"))
         source = self.local
         if source[0].is_unspecified:
             source = self.host.source(ip), source[1]
@@ -354,6 +377,7 @@ class FakeSocket:
             0 if self.is_left else self.uid,
             0 if self.is_left else self.inode,
             *((len(self.waiting), self.backlog) if self.state == "LISTEN" else queues),
+            *(("TIME_WAIT", TIME_WAIT_MILLISECONDS) if self.is_left else ()),
         )
 
     # --- their parts ---

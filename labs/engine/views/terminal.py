@@ -277,11 +277,13 @@ class TerminalView:
         first, count = group.first, group.count
         row = first.row
         is_listener = row.state == "LISTEN"
+        in_time_wait = row.state == "TIME_WAIT" and row.expires
+        state = f"{row.state} {row.expires / 1000:.1f} s" if in_time_wait else row.state
         options = {"addr": first.reuseaddr, "port": first.reuseport}
         ends = group.local if group.is_served else f"{group.local} {self._arrow} {group.peer}"
         return [
             f"{row.protocol} {ends}",
-            f"{row.state} {self._times} {count}" if count > 1 else row.state,
+            f"{state} {self._times} {count}" if count > 1 else state,
             f"{first.user}/{row.uid}" if first.user else "-",
             ", ".join(first.holders) or "-",
             " ".join(name for name, value in options.items() if value) or "-",
