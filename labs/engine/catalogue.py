@@ -13,7 +13,7 @@ LABS = Path(__file__).parents[1]
 ORDER = (
     *("unique", "fork", "herd", "balance"),
     *("euid", "userns", "containers"),
-    *("reuseaddr", "timewait", "udp", "dualstack"),
+    *("reuseaddr", "timewait", "udp", "dualstack", "device"),
     *("restart", "crash", "scale"),
 )
 

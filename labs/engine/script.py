@@ -49,8 +49,10 @@ __all__ = [
     "ANY",
     "EACCES",
     "EADDRINUSE",
+    "EADDRNOTAVAIL",
     "ECONNREFUSED",
     "EINVAL",
+    "ENODEV",
     "EPERM",
     "OK",
     "Answers",
@@ -74,8 +76,10 @@ __all__ = [
 OK = Ok()
 EACCES = Refused("EACCES")
 EADDRINUSE = Refused("EADDRINUSE")
+EADDRNOTAVAIL = Refused("EADDRNOTAVAIL")
 ECONNREFUSED = Refused("ECONNREFUSED")
 EINVAL = Refused("EINVAL")
+ENODEV = Refused("ENODEV")
 EPERM = Refused("EPERM")
 
 CONDITION_DEADLINE = 5.0  # seconds: for what the kernel does in microseconds

@@ -282,3 +282,18 @@ def test_udp_differs_without_an_option(
     status, steps = run(LABS["udp"], backend, Layout(None))
     assert status is ExitStatus.DIFFERS
     assert differing(steps) == expected
+
+
+def test_reuseaddr_differs_without_the_option(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_out(backend, monkeypatch, SOL_SOCKET, SO_REUSEADDR)
+    status, steps = run(LABS["reuseaddr"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    assert differing(steps)[:1] == [1]
+
+
+def test_reuseaddr_differs_where_bob_is_alice(backend: NamespacesBackend) -> None:
+    status, steps = run(LABS["reuseaddr"], backend, OneUser(None))
+    assert status is ExitStatus.DIFFERS
+    assert differing(steps) == [11]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 import zlib
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from labs.engine.model import Address, SocketRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from labs.engine.backends.fake_process import FakeProcess
     from labs.engine.backends.fake_unix import FakeUnixSocket
@@ -38,6 +37,9 @@ V6ONLY = (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
 JOIN = (socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP)
 MULTICAST_ALL = (socket.IPPROTO_IP, 49)  # IP_MULTICAST_ALL, on where nobody sets it
 TIME_WAIT_MILLISECONDS = 60_000
+IP_FREEBIND = 15
+DEVICE = (int(socket.SOL_SOCKET), socket.SO_BINDTODEVICE)
+DEVICES = ("lo", "eth0")
 CHOSEN_PORTS = range(32_768, 0x10000)
 
 
@@ -156,6 +158,7 @@ class FakeSocket:
     other: FakeSocket | None = None
     received: list[str] = field(default_factory=list)
     error: int = 0
+    device: str = ""
     servers: list[FakeServer] = field(default_factory=list)
     groups: set[IP] = field(default_factory=set)
 
@@ -193,7 +196,7 @@ class FakeSocket:
     # --- calls ---
 
     def setsockopt(self, level: int, option: int, value: int | str) -> int:
-        """Of an option that is not a number nothing is kept but the groups that it joins."""
+        """Of an option that is not a number only a group to join and a device count."""
         if (level, option) == V6ONLY and self.family != socket.AF_INET6:
             raise refusal(errno.ENOPROTOOPT)
         if (level, option) == V6ONLY and self.local[1]:
@@ -202,6 +205,8 @@ class FakeSocket:
             content = value.encode("latin-1")
             if (level, option) == JOIN:
                 self.groups.add(IPv4Address(content[:4]))
+            if (level, option) == DEVICE:
+                self._bind_to_device(value)
         else:
             self.options[level, option] = value
         return 0
@@ -227,7 +232,8 @@ class FakeSocket:
         ip, port = parse_end(self.family, address)
         if self.family == socket.AF_INET6 and ip.version == 4 and self.options.get(V6ONLY):
             raise refusal(errno.EINVAL)
-        if not (ip.is_unspecified or ip.is_multicast or self.host.has(ip)):
+        is_free = self.options.get((socket.IPPROTO_IP, IP_FREEBIND))
+        if not (ip.is_unspecified or ip.is_multicast or self.host.has(ip) or is_free):
             raise refusal(errno.EADDRNOTAVAIL)
         if 0 < port < self.host.unprivileged_port_start and not is_privileged:
             raise refusal(errno.EACCES)
@@ -382,6 +388,14 @@ class FakeSocket:
 
     # --- their parts ---
 
+    def _bind_to_device(self, name: str) -> None:
+        """Once, and to one that every host has."""
+        if self.device:
+            raise refusal(errno.EPERM)
+        if name not in DEVICES:
+            raise refusal(errno.ENODEV)
+        self.device = name
+
     def _take(self, local: End) -> None:
         if any(self._is_refused_by(other, local) for other in self.host.sockets):
             raise refusal(errno.EADDRINUSE)
@@ -391,6 +405,8 @@ class FakeSocket:
     def _is_refused_by(self, other: FakeSocket, local: End) -> bool:
         """The one rule of bind() and listen(), of TCP and UDP: a UDP socket is never in LISTEN."""
         if other is self or (other.kind, other.local[1]) != (self.kind, local[1]):
+            return False
+        if self.device and other.device and self.device != other.device:
             return False
         if not (other._meets(other.local[0], local[0]) or self._meets(local[0], other.local[0])):
             return False
@@ -467,26 +483,3 @@ class FakeSocket:
         ip, port = end
         is_mapped = self.family == socket.AF_INET6 and ip.version == 4
         return (f"::ffff:{ip}" if is_mapped else str(ip), port)
-
-
-@dataclass(eq=False)
-class FakeDiag(FakeSocket):
-    """A socket of sock_diag(7): tells of the listeners on one port, whatever else it is asked.
-
-    `number_of` says how the asker's user namespace numbers a uid.
-    """
-
-    number_of: Callable[[int], int] = field(kw_only=True)
-
-    def send(self, text: str) -> int:
-        """Keep the answer to a request, which recv() reads."""
-        request = text.encode("latin-1")
-        family, port = request[16], int.from_bytes(request[24:26], "big")
-        found = [
-            struct.pack("=IHHII64xII", 88, 20, 2, 0, 0, self.number_of(other.uid), other.inode)
-            for other in self.host.sockets
-            if (other.state, other.family, other.local[1]) == ("LISTEN", family, port)
-        ]
-        done = struct.pack("=IHHIIi", 20, 3, 2, 0, 0, 0)
-        self.received = [b"".join((*found, done)).decode("latin-1")]
-        return len(request)

@@ -8,10 +8,10 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
+from labs.engine.backends.fake_diag import FakeDiag
 from labs.engine.backends.fake_kernel import (
     PROTOCOLS,
     WILDCARDS,
-    FakeDiag,
     FakeHost,
     FakeSocket,
     refusal,
