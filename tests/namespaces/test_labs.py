@@ -6,7 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
-from socket import IPPROTO_IPV6, IPV6_V6ONLY, SO_REUSEADDR, SO_REUSEPORT, SOL_SOCKET
+from socket import (
+    IPPROTO_IPV6,
+    IPV6_V6ONLY,
+    SO_BINDTODEVICE,
+    SO_REUSEADDR,
+    SO_REUSEPORT,
+    SOL_SOCKET,
+)
 
 import pytest
 
@@ -27,7 +34,7 @@ from labs.engine.model import (
     Verdict,
 )
 from labs.engine.runner import run_lab
-from labs.engine.script import Lab, Process
+from labs.engine.script import Lab, Process, Socket
 
 pytestmark = pytest.mark.namespaces
 
@@ -297,3 +304,17 @@ def test_reuseaddr_differs_where_bob_is_alice(backend: NamespacesBackend) -> Non
     status, steps = run(LABS["reuseaddr"], backend, OneUser(None))
     assert status is ExitStatus.DIFFERS
     assert differing(steps) == [11]
+
+
+def test_device_differs_where_all_are_on_one_device(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setsockopt = Socket.setsockopt
+
+    def on_loopback(socket: Socket, level: int, option: int, value: int | str) -> None:
+        setsockopt(socket, level, option, "lo" if option == SO_BINDTODEVICE else value)
+
+    monkeypatch.setattr(Socket, "setsockopt", on_loopback)
+    status, steps = run(LABS["device"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    assert differing(steps) == [1, 3, 4, 5, 6]
