@@ -14,7 +14,7 @@ ORDER = (
     *("unique", "fork", "herd", "reuseport", "balance"),
     *("euid", "userns", "containers"),
     *("reuseaddr", "timewait", "udp", "dualstack", "device"),
-    *("restart", "crash", "scale"),
+    *("passing", "restart", "crash", "scale"),
 )
 
 

@@ -26,6 +26,7 @@ from labs.engine.session import CallError, Session
 
 ANY = "0.0.0.0"
 BACKLOG = 128
+DOOR = "\0handover"  # a name in the abstract namespace of unix(7)
 
 
 class Host:
@@ -171,6 +172,11 @@ class Process:
         (result,) = self.perform(call("sched_getaffinity"))
         mask = number(result)
         return [processor for processor in range(mask.bit_length()) if mask >> processor & 1]
+
+    def pidfd_getfd(self, socket: "Socket") -> "Socket":
+        """pidfd_getfd(2) (since 5.6): a copy of another process's socket."""
+        (result,) = self.perform(call("pidfd_getfd", socket.process.pid, socket.descriptor))
+        return Socket(self, number(result))
 
     def fork(self, name: str) -> "Process":
         """fork(2): the child inherits the sockets; ask for them with `inherited`."""
@@ -409,6 +415,17 @@ def close_all(sockets: Sequence[Socket]) -> None:
     for process in processes.values():
         owned = [socket for socket in sockets if socket.process.name == process.name]
         process.perform(*(call("close", socket.descriptor) for socket in owned))
+
+
+def hand_over(listener: Socket, heir: Process) -> Socket:
+    """Send a listener to another process of its host, over a UNIX socket; the heir's copy."""
+    door = listener.process.socket(socket_module.AF_UNIX)
+    door.bind(DOOR)
+    door.listen()
+    caller = heir.socket(socket_module.AF_UNIX)
+    caller.connect(DOOR)
+    door.accept().send_fds(listener)
+    return caller.recv_fds()
 
 
 def publication(port: int, *, machine_port: int = 0, held: bool = False) -> Publication:

@@ -40,6 +40,7 @@ from labs.engine.remote import (
     Socket,
     call,
     close_all,
+    hand_over,
     publication,
 )
 from labs.engine.session import CallError, Session
@@ -69,6 +70,7 @@ __all__ = [
     "call",
     "close_all",
     "exactly",
+    "hand_over",
     "lab",
     "publication",
 ]

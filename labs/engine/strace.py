@@ -69,6 +69,8 @@ def _resolve(argument: Argument, values: list[Value]) -> Argument | Value:
 
 def _show(value: Argument | Value) -> str:
     match value:
+        case str() if value.startswith("\0"):
+            return f'"@{value[1:]}"'  # an abstract name of unix(7), as ss(8) shows it
         case str():
             rest = "..." if len(value) > MANY_CHARACTERS else ""
             shown = value[:MANY_CHARACTERS].encode("unicode_escape").decode()

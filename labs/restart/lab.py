@@ -1,7 +1,5 @@
 """Restart without downtime: which ways lose requests, how many, and why."""
 
-from socket import AF_UNIX
-
 from labs.engine.script import (
     EADDRINUSE,
     Answers,
@@ -13,13 +11,13 @@ from labs.engine.script import (
     Step,
     between,
     exactly,
+    hand_over,
     lab,
 )
 
 CLIENTS = 16
 MOST = 20_000
 SOME = 100  # requests before a restart, after it, and in the gap
-DOOR = "\0handover"
 REQUESTS_LOST = "requests lost"
 
 
@@ -166,7 +164,7 @@ def hand_over(run: Run, server: Host, elsewhere: Host) -> None:
     ) as step:
         old = start(server, "old-5", port)
         ask(client, old)
-        passed = pass_on(old, server.process("new-5", user="alice"))
+        passed = hand_over(old, server.process("new-5", user="alice"))
         passed.serve()
         end(old)
         client.wait_for_requests(SOME)
@@ -193,17 +191,6 @@ def end(listener: Socket) -> None:
     """The server finishes what it is at, and ends."""
     listener.process.stop_serving()
     listener.process.exit()
-
-
-def pass_on(listener: Socket, heir: Process) -> Socket:
-    """Pass a listener to another process; the heir's copy of it."""
-    door = listener.process.socket(AF_UNIX)
-    door.bind(DOOR)
-    door.listen()
-    caller = heir.socket(AF_UNIX)
-    caller.connect(DOOR)
-    door.accept().send_fds(listener)
-    return caller.recv_fds()
 
 
 def wait_for_queue(run: Run, host: Host, port: int) -> None:

@@ -318,3 +318,18 @@ def test_device_differs_where_all_are_on_one_device(
     status, steps = run(LABS["device"], backend, Layout(None))
     assert status is ExitStatus.DIFFERS
     assert differing(steps) == [1, 3, 4, 6]
+
+
+def test_reuseport_differs_without_the_option(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_out(backend, monkeypatch, SOL_SOCKET, SO_REUSEPORT)
+    status, steps = run(LABS["reuseport"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    assert differing(steps)[:2] == [2, 3]
+
+
+def test_passing_differs_where_bob_is_alice(backend: NamespacesBackend) -> None:
+    status, steps = run(LABS["passing"], backend, OneUser(None))
+    assert status is ExitStatus.DIFFERS
+    assert differing(steps) == [3, 8, 11]
