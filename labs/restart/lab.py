@@ -33,7 +33,7 @@ def restart(run: Run) -> None:
     overlap(run, server, elsewhere)
     migrate = overlap_and_migrate(run, elsewhere)
     inherit(run, server, elsewhere)
-    hand_over(run, server, elsewhere)
+    pass_over(run, server, elsewhere)
     run.conclude(
         Finding.REFUTED,
         "a stop and a start lost every request of the gap between them, with SO_REUSEADDR too. "
@@ -152,7 +152,7 @@ def inherit(run: Run, server: Host, elsewhere: Host) -> None:
         new.process.kill()
 
 
-def hand_over(run: Run, server: Host, elsewhere: Host) -> None:
+def pass_over(run: Run, server: Host, elsewhere: Host) -> None:
     """The listener is passed to a stranger."""
     client = elsewhere.process("client-5", user="bob")
     port = run.port(8085)

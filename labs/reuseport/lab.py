@@ -23,7 +23,7 @@ DATAGRAMS = 12
 
 @lab(
     "reuseport",
-    title="With SO_REUSEPORT strangers share a port, and each listener has a queue of its own",
+    title="With SO_REUSEPORT strangers share a port, each with a queue of its own",
     claim="If the first process sets SO_REUSEPORT, all later ones that set it can share its port; "
     "if it does not, none can.",
 )
