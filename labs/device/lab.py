@@ -27,7 +27,7 @@ REQUESTS = 10
 
 @lab(
     "device",
-    title="A device parts listeners, an absent address can be bound, a low port is a setting",
+    title="A device parts listeners, absent addresses can be bound, low ports are a setting",
     claim="Only root may listen on a port below 1024.",
 )
 def device(run: Run) -> None:
