@@ -99,8 +99,7 @@ def migrate_from_a_member(run: Run, elsewhere: Host) -> Step:
         "The same group on a host with tcp_migrate_req: one hangs, all wait there, it is killed",
         expect=exactly(0, "requests lost of those that waited"),
         why="With net.ipv4.tcp_migrate_req=1 (since 5.14) what waits at a listener that is closed "
-        "moves to another of its group (inet_csk_reqsk_queue_migrate() "
-        "in inet_csk_listen_stop()).",
+        "moves to another of its group (reuseport_migrate_sock() in inet_csk_listen_stop()).",
     ) as step:
         if run.kernel < (5, 14):
             step.skip("this kernel does not move what waits", since="5.14")
