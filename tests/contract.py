@@ -48,6 +48,7 @@ OPEN = HostPlan("open", "10.77.0.3", 16, "fd00:4d::3", 64, unprivileged_port_sta
 ROOTS = ("CAP_CHOWN", "CAP_SETUID", "CAP_NET_BIND_SERVICE")  # what root has in these tests
 
 IPV4, IPV6 = int(socket.AF_INET), int(socket.AF_INET6)
+CLONE_NEWNET = 0x40000000
 RETURN = 0x06  # BPF_RET of bpf(4)
 UNIX, DOOR = int(socket.AF_UNIX), "\0door"
 TCP, UDP = int(socket.SOCK_STREAM), int(socket.SOCK_DGRAM)
@@ -1639,6 +1640,26 @@ class BackendContract:
         alice.do("serve", alice.listening(), "epoll", "alice", 0)
         with pytest.raises(LabError):
             alice.ask("load", ("127.0.0.1", PORT), 1, 1)
+
+    def test_a_socket_stays_where_it_was_made(self, server: Host, client: Host) -> None:
+        try:
+            alice = server.start("alice", ALICE, ("CAP_SYS_ADMIN",))
+        except Unsupported:
+            assert server.backend.name == "docker"
+            return
+        bob = client.start("bob", BOB)
+        listener = alice.listening()
+        assert alice.do("unshare", CLONE_NEWNET) == 0
+        assert bob.tally("request", ("127.0.0.1", PORT), 1, 0)["refused"] == 1
+        assert bob.connected(SERVER.ipv4) > 0
+        assert alice.accepted(listener) > 0
+        assert alice.listening() > 0
+        assert alice.refused("connect", alice.socket(), (CLIENT.ipv4, PORT)) == "ENETUNREACH"
+        assert alice.do("setns") == 0
+        assert alice.bind_refused(WILDCARD[IPV4]) == "EADDRINUSE"
+
+    def test_a_network_of_ones_own_takes_a_capability(self, server: Host) -> None:
+        assert server.start("alice").refused("unshare", CLONE_NEWNET) == "EPERM"
 
     def test_a_process_can_be_kept_to_a_processor(self, server: Host) -> None:
         alice = server.start("alice")

@@ -18,7 +18,14 @@ import signal
 import socket
 import struct
 
-from labs.engine.system import pidfd_getfd, setfsuid, stay_readable
+from labs.engine.system import (
+    CLONE_NEWNET,
+    pidfd_getfd,
+    setfsuid,
+    setns,
+    stay_readable,
+    unshare,
+)
 from labs.engine.worker import Load, Lock, Server, ask_sleepers, drain
 
 TYPE_CHECKING = False
@@ -120,6 +127,7 @@ class Agent:
         self.sockets: dict[int, socket.socket] = {}
         self.worker: Server | Load | None = None
         self.lock: Lock | None = None
+        self.network = -1  # the network namespace that it has left
         self.exit_status: int | None = None
 
     def serve(self) -> NoReturn:
@@ -356,6 +364,23 @@ class Agent:
     def call_sched_getaffinity(self) -> Json:
         """Which processors it may run on, as a mask."""
         return sum(1 << processor for processor in os.sched_getaffinity(0))
+
+    def call_unshare(self, flags: int) -> Json:
+        """unshare(2); the network namespace before is kept, for `setns`."""
+        before = os.open("/proc/self/ns/net", os.O_RDONLY)
+        try:
+            unshare(flags)
+        except OSError:
+            os.close(before)
+            raise
+        self.network = before
+        return 0
+
+    def call_setns(self) -> Json:
+        """setns(2): back to the network namespace that the process left."""
+        setns(self.network, CLONE_NEWNET)
+        os.close(self.network)
+        return 0
 
     def call_exit(self, status: int) -> Json:
         self.exit_status = status

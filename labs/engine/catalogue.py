@@ -12,7 +12,7 @@ LABS = Path(__file__).parents[1]
 # The order in which a trainee meets them; a lab that is not named here comes after these.
 ORDER = (
     *("unique", "fork", "herd", "reuseport", "balance"),
-    *("euid", "userns", "containers"),
+    *("euid", "netns", "userns", "containers"),
     *("reuseaddr", "timewait", "udp", "dualstack", "device"),
     *("passing", "restart", "crash", "scale"),
 )

@@ -25,6 +25,7 @@ from labs.engine.model import (
 from labs.engine.session import CallError, Session
 
 ANY = "0.0.0.0"
+CLONE_NEWNET = 0x40000000
 BACKLOG = 128
 DOOR = "\0handover"  # a name in the abstract namespace of unix(7)
 
@@ -190,6 +191,14 @@ class Process:
     def exec(self, path: str, *arguments: str) -> None:
         """execve(2): the program takes this process's place, with its inheritable sockets."""
         self.perform(call("exec", path, (path, *arguments)))
+
+    def unshare_network(self) -> None:
+        """unshare(2): a new network namespace for what the process makes from now on."""
+        self.perform(call("unshare", CLONE_NEWNET))
+
+    def return_to_network(self) -> None:
+        """setns(2): back to the network namespace that it left so."""
+        self.perform(call("setns"))
 
     def exit(self, status: int = 0) -> None:
         """exit(2): the process ends by itself; returns when it is gone."""

@@ -53,6 +53,7 @@ __all__ = [
     "EADDRNOTAVAIL",
     "ECONNREFUSED",
     "EINVAL",
+    "ENETUNREACH",
     "ENODEV",
     "EPERM",
     "OK",
@@ -81,6 +82,7 @@ EADDRINUSE = Refused("EADDRINUSE")
 EADDRNOTAVAIL = Refused("EADDRNOTAVAIL")
 ECONNREFUSED = Refused("ECONNREFUSED")
 EINVAL = Refused("EINVAL")
+ENETUNREACH = Refused("ENETUNREACH")
 ENODEV = Refused("ENODEV")
 EPERM = Refused("EPERM")
 

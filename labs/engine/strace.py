@@ -21,6 +21,7 @@ PREFIXES = {
 FOREIGN = ("SO_J1939_", "SO_VM_SOCKETS_")  # of other levels, with the same numbers
 NAMELESS = {(socket.IPPROTO_IP, 49): "IP_MULTICAST_ALL"}  # Python has no name for it
 SHOWN_COUNTS = 3
+CLONE_NEWNET = 0x40000000
 TIMES = ("elapsed", "median", "ninety-ninth")
 MANY_CHARACTERS = 32
 SHUTDOWN = {socket.SHUT_RD: "SHUT_RD", socket.SHUT_WR: "SHUT_WR", socket.SHUT_RDWR: "SHUT_RDWR"}
@@ -37,6 +38,8 @@ def show_call(call: Call, values: list[Value]) -> str:
             shown = [str(descriptor), *names, *(_show(value) for value in rest)]
         case "shutdown", [int(descriptor), int(how)]:
             shown = [str(descriptor), SHUTDOWN.get(how, str(how))]
+        case "unshare", [int(flags)] if flags == CLONE_NEWNET:
+            shown = ["CLONE_NEWNET"]
         case "fchown", [int(descriptor), int(uid), int(gid)]:
             shown = [str(descriptor), str(uid), str(gid)]
         case _:

@@ -18,6 +18,7 @@ PR_CAPBSET_DROP = 24
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
 SYS_PIDFD_GETFD = 438  # the same number on every architecture (since 5.6)
 CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3 of capset(2)
 ALL_CAPABILITIES = (1 << 64) - 1  # as many as the sets have room for
@@ -41,6 +42,11 @@ def prctl(option: int, value: int | bytes, second: int = 0) -> None:
 def unshare(flags: int) -> None:
     """unshare(2)."""
     checked(libc.unshare(flags))
+
+
+def setns(descriptor: int, kind: int) -> None:
+    """setns(2)."""
+    checked(libc.setns(descriptor, kind))
 
 
 def pidfd_getfd(pidfd: int, descriptor: int) -> int:

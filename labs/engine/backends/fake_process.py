@@ -36,6 +36,7 @@ UIDS = range(65_536)
 UNCHANGED = -1
 FIRST_DESCRIPTOR = 3
 SETUID = capability_mask(["CAP_SETUID"])
+ADMIN = capability_mask(["CAP_SYS_ADMIN"])
 PTRACE = capability_mask(["CAP_SYS_PTRACE"])
 CHOWN = capability_mask(["CAP_CHOWN"])
 BIND_SERVICE = capability_mask(["CAP_NET_BIND_SERVICE"])
@@ -78,6 +79,7 @@ class FakeProcess:
         self.host = host
         self.pid = host.processes
         host.running[self.pid] = self
+        self.network = host  # where its next sockets will be
         self.credentials = credentials
         self.capabilities = capabilities
         self.outer_uid = outer_uid
@@ -116,6 +118,8 @@ class FakeProcess:
                 return change(*uids)
             case _ if name in WORK_CALLS:
                 return self._work(name, arguments)
+            case ("unshare", [int()]) | ("setns", []):
+                return self._change_network(name)
             case "pidfd_getfd", [int(pid), int(descriptor)]:
                 return self._pidfd_getfd(pid, descriptor)
             case _, [int(descriptor), *rest]:
@@ -154,9 +158,9 @@ class FakeProcess:
             case "sched_getaffinity", []:
                 return 1
             case "request", [(str(text), int(port)), int(count), int(first_port)]:
-                return request(self.host, (text, port), count, first_port)
+                return request(self.network, (text, port), count, first_port)
             case "request_from_sleep", [(str(text), int(port)), int(count), tuple()]:
-                return request(self.host, (text, port), count, 0)
+                return request(self.network, (text, port), count, 0)
             case "stop", [] if self.work:
                 work, self.work = self.work, None
                 return work.stop()
@@ -164,7 +168,7 @@ class FakeProcess:
                 self.work = FakeServer(self.find(descriptor), server)
                 return 0
             case "load", [(str(text), int(port)), int(count), int(clients)] if not self.work:
-                self.work = FakeLoad(self.host, (text, port), count, clients)
+                self.work = FakeLoad(self.network, (text, port), count, clients)
                 return 0
         raise LookupError("not what it does")
 
@@ -210,7 +214,7 @@ class FakeProcess:
 
     def _socket(self, family: int, kind: int, protocol: Argument | Value = 0) -> int:
         if family == socket.AF_UNIX:
-            return self._keep(make_unix_socket(self.host, kind))
+            return self._keep(make_unix_socket(self.network, kind))
         if (family, kind, protocol) == SOCK_DIAG:
             return self._keep(self._make_diag())
         if family not in WILDCARDS:
@@ -221,7 +225,16 @@ class FakeProcess:
             raise refusal(errno.EPROTONOSUPPORT)
         nowhere = (WILDCARDS[family], 0)
         owner, inode = self.outer(self.credentials.filesystem), next(self.host.inodes)
-        return self._keep(FakeSocket(self.host, family, kind, owner, inode, nowhere, nowhere))
+        return self._keep(FakeSocket(self.network, family, kind, owner, inode, nowhere, nowhere))
+
+    def _change_network(self, name: str) -> int:
+        """A network namespace without addresses, or back to the host's."""
+        if not self._has(ADMIN):
+            raise refusal(errno.EPERM)
+        start, inodes = self.host.unprivileged_port_start, self.host.inodes
+        empty = FakeHost([], start, tcp_migrate_req=False, others={}, inodes=inodes)
+        self.network = empty if name == "unshare" else self.host
+        return 0
 
     def _pidfd_getfd(self, pid: int, descriptor: int) -> int:
         """ptrace(2) asks for the same uids, or for CAP_SYS_PTRACE."""

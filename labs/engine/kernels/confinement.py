@@ -25,7 +25,6 @@ from labs.engine.agent import (
 )
 from labs.engine.backends.namespaces.init import (
     CLONE_NEWIPC,
-    CLONE_NEWNET,
     CLONE_NEWPID,
     MOUNT_ATTR_RDONLY,
     MS_NODEV,
@@ -38,6 +37,7 @@ from labs.engine.backends.namespaces.keeper import part_from
 from labs.engine.capabilities import capability_mask
 from labs.engine.kernels.restriction import PR_SET_NO_NEW_PRIVS, restrict
 from labs.engine.system import (
+    CLONE_NEWNET,
     CLONE_NEWUSER,
     PR_SET_PDEATHSIG,
     limit_bounding_set,

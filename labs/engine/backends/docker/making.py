@@ -145,7 +145,12 @@ class Maker:
         return int(binding["HostPort"])
 
     def make_process(self, plan: ProcessPlan, host: Container) -> Container:
-        """A container that joins the host's namespaces, with one process in it."""
+        """A container that joins the host's namespaces, with one process in it.
+
+        Unsupported for CAP_SYS_ADMIN: that would be the machine's, where the engine maps no users.
+        """
+        if "CAP_SYS_ADMIN" in plan.capabilities:
+            raise Unsupported("A container is not given CAP_SYS_ADMIN over the machine.")
         capabilities = [name.removeprefix("CAP_") for name in plan.capabilities]
         becomes = plan.uid != 0 and bool(capabilities)
         place = Place(

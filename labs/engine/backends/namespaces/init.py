@@ -22,11 +22,13 @@ from labs.engine.agent import (
     take_steps,
 )
 from labs.engine.system import (
+    CLONE_NEWNET,
     CLONE_NEWUSER,
     PR_SET_PDEATHSIG,
     checked,
     libc,
     prctl,
+    setns,
     stay_readable,
     take_ids,
     unshare,
@@ -43,7 +45,6 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWPID = 0x20000000
-CLONE_NEWNET = 0x40000000
 HOST_NAMESPACES = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
@@ -57,11 +58,6 @@ SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
 IN6_ADDR_GEN_MODE_NONE = 1
 SYS_MOUNT_SETATTR = 442  # the same number on every architecture (since 5.12)
-
-
-def setns(descriptor: int, kind: int) -> None:
-    """setns(2)."""
-    checked(libc.setns(descriptor, kind))
 
 
 def mount(

@@ -22,8 +22,8 @@ from labs.engine.agent import (
     Stream,
     answer_to,
 )
-from labs.engine.backends.namespaces.init import CLONE_NEWNET
 from labs.engine.system import (
+    CLONE_NEWNET,
     CLONE_NEWUSER,
     PR_SET_PDEATHSIG,
     prctl,

@@ -23,7 +23,7 @@ from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST,
 from pyroute2.netlink.rtnl import RTM_NEWADDR, RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, ifaddrmsg
 
-from labs.engine.backends.namespaces.init import CLONE_NEWNET, setns
+from labs.engine.system import CLONE_NEWNET, setns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
