@@ -170,8 +170,13 @@ class Run:
     def step(self, title: str, *, expect: Expectation, why: str, **values: object) -> "Step":
         """One thing done and what is expected of it; `why` is the reason, in a sentence or two."""
         say = self._translation
-        session, expected = self._session, say.expectation(expect)
-        return Step(session, say.text(title, values), expected, say.text(why, values))
+        plan = StepStarted(
+            self._session.step_number,
+            say.text(title, values),
+            say.expectation(expect),
+            say.text(why, values),
+        )
+        return Step(self._session, plan, say)
 
     def conclude(
         self, finding: Finding, fact: str, *, aside: "Sequence[Step]" = (), **values: object
@@ -210,10 +215,11 @@ class SkippedStep(Exception):
 class Step:
     """A step, as the `with` block that does it; `outcome` is None until that has ended."""
 
-    def __init__(self, session: Session, title: str, expected: Expectation, why: str) -> None:
+    def __init__(self, session: Session, plan: StepStarted, translation: Translation) -> None:
         self._session = session
+        self._translation = translation
         self._quantity: Quantity | None = None
-        self.plan = StepStarted(session.step_number, title, expected, why)
+        self.plan = plan
         self.outcome: Outcome | None = None
 
     def measured(self, value: float, parts: Mapping[str, float] | None = None) -> None:
@@ -224,7 +230,7 @@ class Step:
 
     def skip(self, reason: str, since: str = "") -> None:
         """Leave the step: this kernel or backend cannot do it; `since` is the first that can."""
-        raise SkippedStep(Skipped(reason, since))
+        raise SkippedStep(Skipped(self._translation.text(reason), since))
 
     def needs(self, earlier: "Step") -> None:
         """Leave the step where that one has not done what was expected of it.

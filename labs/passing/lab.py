@@ -22,12 +22,12 @@ PROGRAM = "/bin/sleep"
     claim="Only processes of the user who made a listener can serve its port.",
 )
 def passing(run: Run) -> None:
-    """A listener goes to another program, to another user, to a parent."""
+    """A listener goes to another program, to another user, to a supervisor."""
     server, elsewhere = run.host("server"), run.host("elsewhere")
     client = elsewhere.process("client", user="bob")
     keep_through_exec(run, server, client)
     pass_to_bob(run, server, client)
-    take_from_a_child(run, server)
+    take_from_a_server(run, server)
     run.conclude(
         Finding.REFUTED,
         "Bob served on Alice's listener as soon as he had a descriptor of it, by SCM_RIGHTS, and "
@@ -124,20 +124,21 @@ def pass_to_bob(run: Run, server: Host, client: Process) -> None:
         server.process("alice-2", user="alice").listen(port, reuseport=True)
 
 
-def take_from_a_child(run: Run, server: Host) -> None:
+def take_from_a_server(run: Run, server: Host) -> None:
     """pidfd_getfd(): who may trace a process may copy its descriptors."""
     port = run.port(8082)
-    parent = server.process("parent", user="alice")
+    owner = server.process("alice-3", user="alice")
     bob = server.process("bob-3", user="bob")
+    supervisor = server.process("supervisor", user="root", capabilities=["CAP_SYS_PTRACE"])
     with run.step(
-        "A child of Alice's listens, and its parent takes a copy by pidfd_getfd()",
+        "Alice listens; a supervisor takes a copy of her listener by pidfd_getfd()",
         expect=exactly(1, "inode"),
         why="pidfd_getfd() (since 5.6) needs no help from the other process, only the right to "
-        "trace it (ptrace(2)): the same uids, or CAP_SYS_PTRACE.",
+        "trace it (ptrace(2)): CAP_SYS_PTRACE, or the same uids where nothing else forbids it, as "
+        "Yama does and the filters of container engines.",
     ) as step:
-        child = parent.fork("child")
-        listener = child.listen(port)
-        copy = parent.pidfd_getfd(listener)
+        listener = owner.listen(port)
+        copy = supervisor.pidfd_getfd(listener)
         step.measured(len({listener.inode(), copy.inode()}))
 
     with run.step(
@@ -149,11 +150,11 @@ def take_from_a_child(run: Run, server: Host) -> None:
         bob.pidfd_getfd(listener)
 
     with run.step(
-        "The child is killed, and a neighbour connects",
+        "Alice's server is killed, and a client connects",
         expect=exactly(1, "connection in the queue"),
-        why="The parent's copy is as good as the child's was. So a supervisor takes a listener "
-        "out of a server that it is about to end.",
+        why="The supervisor's copy is as good as Alice's was. So a listener can be taken out of a "
+        "server that is about to end, even one that does not know how to pass it on.",
     ) as step:
-        child.kill()
+        owner.kill()
         bob.connect((server.ipv4, port))
         step.measured(sum(row.receive_queue for row in server.sockets(port) if row.inode))

@@ -25,6 +25,7 @@ from labs.engine.model import (
     Event,
     Evidence,
     Expectation,
+    Failed,
     Measured,
     ProcessEvidence,
     ProcessStarted,
@@ -196,17 +197,19 @@ class TerminalView:
 
     def _print_outcome(self, step: StepStarted, event: StepEnded) -> None:
         sign, word, style = SIGNS[event.verdict]
-        happened = {Verdict.SKIPPED: "skipped: {outcome}", Verdict.FAILED: "failed: {outcome}"}
+        happened = {
+            Verdict.SKIPPED: "expected {expected}, skipped: {outcome}",
+            Verdict.FAILED: "expected {expected}, failed: {outcome}",
+        }
         mark = sign if self._has_signs else self._say(word)
         outcome: object = event.outcome
         if isinstance(event.outcome, Quantity):
             outcome = f"{event.outcome.value:g}"  # what it counts stands in what is expected
-        observed = happened.get(event.verdict, "observed {outcome}")
-        texts = (
-            self._say("expected {expected}", {"expected": self._show_expected(step.expected)}),
-            self._say(observed, {"outcome": outcome}),
-        )
-        self._print(Text(f"{' ' * INDENT}{mark} {', '.join(texts)}", style))
+        elif isinstance(event.outcome, Failed):
+            outcome = self._show_refusal(event.outcome.errno, event.outcome.call)
+        template = happened.get(event.verdict, "expected {expected}, observed {outcome}")
+        values = {"expected": self._show_expected(step.expected), "outcome": outcome}
+        self._print(Text(f"{' ' * INDENT}{mark} {self._say(template, values)}", style))
         if isinstance(event.outcome, Quantity) and event.outcome.parts:
             parts = ", ".join(f"{name} {value:g}" for name, value in event.outcome.parts.items())
             self._print_text(f"  {parts}", style)
@@ -225,11 +228,14 @@ class TerminalView:
     def _show_expected(self, expected: Expectation) -> str:
         match expected:
             case Refused(errno, call) if call:
-                return self._say("{errno} from {call}()", {"errno": errno, "call": call})
+                return self._show_refusal(errno, call)
             case Measured(what, low, high) if low != high:
                 values = {"low": f"{low:g}", "high": f"{high:g}", "what": what}
                 return self._say("{low} to {high} {what}", values)
         return str(expected)
+
+    def _show_refusal(self, errno: str, call: str) -> str:
+        return self._say("{errno} from {call}()", {"errno": errno, "call": call})
 
     # --- calls ---
 
