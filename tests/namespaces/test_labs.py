@@ -9,6 +9,7 @@ from pathlib import Path
 from socket import (
     IPPROTO_IPV6,
     IPV6_V6ONLY,
+    SHUT_RDWR,
     SO_BINDTODEVICE,
     SO_REUSEADDR,
     SO_REUSEPORT,
@@ -336,3 +337,102 @@ def test_passing_differs_where_exec_closes_the_listener(
     status, steps = run(LABS["passing"], backend, Layout(None))
     assert status is ExitStatus.DIFFERS
     assert differing(steps) == [1]
+
+
+def test_herd_differs_where_all_wait_by_epoll(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve = Socket.serve
+
+    def by_epoll(socket: Socket, way: str = "epoll", *, pause: int = 0) -> None:
+        serve(socket, "epoll", pause=pause)
+
+    monkeypatch.setattr(Socket, "serve", by_epoll)
+    status, steps = run(LABS["herd"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    # Blocking accept(), EPOLLEXCLUSIVE and the lock; whose shares are equal is chance now.
+    assert {1, 5, 6} <= {*differing(steps)} <= {1, 2, 5, 6}
+
+
+def test_fork_differs_where_all_wait_by_epoll_exclusively(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve = Socket.serve
+
+    def exclusively(socket: Socket, way: str = "epoll", *, pause: int = 0) -> None:
+        serve(socket, "exclusive", pause=pause)
+
+    monkeypatch.setattr(Socket, "serve", exclusively)
+    status, steps = run(LABS["fork"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    # The first that was added is woken every time: no rotation.
+    assert differing(steps) == [7]
+
+
+def test_balance_differs_without_a_program(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Socket, "attach_reuseport_cbpf", lambda *_: None)
+    status, steps = run(LABS["balance"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    assert 7 in differing(steps)
+    assert {*differing(steps)} <= {7, 8}
+
+
+def without_migration(backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what waits on a host die with its listener, whatever its plan says."""
+    open_host = backend.open_host
+
+    def open_as_usual(plan: HostPlan) -> OpenedHost:
+        return open_host(replace(plan, tcp_migrate_req=False))
+
+    monkeypatch.setattr(backend, "open_host", open_as_usual)
+
+
+@pytest.mark.parametrize(("name", "step"), [("restart", 5), ("crash", 5)])
+def test_what_waits_is_lost_without_migration(
+    name: str, step: int, backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_migration(backend, monkeypatch)
+    status, steps = run(LABS[name], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    assert differing(steps) == [step]
+
+
+def test_restart_differs_where_the_old_server_closes_what_it_hands_over(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_fds = Socket.send_fds
+
+    def send_and_shut_down(socket: Socket, passed: Socket) -> None:
+        send_fds(socket, passed)
+        passed.shutdown(SHUT_RDWR)
+
+    monkeypatch.setattr(Socket, "send_fds", send_and_shut_down)
+    status, steps = run(LABS["restart"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    assert differing(steps) == [7]
+
+
+def test_netns_differs_where_nobody_moves(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Process, "unshare_network", lambda _: None)
+    monkeypatch.setattr(Process, "return_to_network", lambda _: None)
+    status, steps = run(LABS["netns"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    assert differing(steps) == [6, 7]
+
+
+def test_scale_differs_where_several_are_far_slower_than_one(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve = Socket.serve
+
+    def slowly(socket: Socket, way: str = "epoll", *, pause: int = 0) -> None:
+        serve(socket, way, pause=pause if socket.process.name == "alone" else 8000)
+
+    monkeypatch.setattr(Socket, "serve", slowly)
+    status, steps = run(LABS["scale"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    assert differing(steps) == [2, 3]
