@@ -88,6 +88,7 @@ def run(
     prefix: Sequence[str] = (),
     folder: Path = ROOT,
     stdout: int | None = subprocess.PIPE,
+    seconds: float = TIMEOUT,
     **changes: str,
 ) -> Finished:
     """Run invoke with these arguments, started by the command `prefix`, to its end."""
@@ -98,7 +99,7 @@ def run(
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=subprocess.PIPE,
-        timeout=TIMEOUT,
+        timeout=seconds,
         check=False,
     )
     return Finished(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
