@@ -195,6 +195,18 @@ class Run:
             lambda: all(row.state != state for row in host.sockets(port)), f"none in {state}"
         )
 
+    def wait_for_queues(self, host: Host, port: int, count: int) -> dict[int, int]:
+        """Wait until so many connections are in accept queues; their lengths by the inode."""
+        queues: dict[int, int] = {}
+
+        def all_wait() -> bool:
+            listeners = [row for row in host.sockets(port) if row.state == "LISTEN"]
+            queues.update({row.inode: row.receive_queue for row in listeners})
+            return sum(queues.values()) == count
+
+        self.wait_until(all_wait, f"{count} connections in the accept queues")
+        return queues
+
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until the condition holds; LabError where it does not within five seconds."""
         deadline = time.monotonic() + CONDITION_DEADLINE

@@ -211,26 +211,13 @@ def serve_clients(
         count=CONNECTIONS,
     ) as step:
         connected = client.connect_many((server.ipv4, port), CONNECTIONS)
-        queues = wait_for_queues(run, server, port)
+        queues = run.wait_for_queues(server, port, CONNECTIONS)
         accepted = [member.accept_many(queues[member.inode()]) for member in members]
         shares = {
             member.process.name: len(got) for member, got in zip(members, accepted, strict=True)
         }
         step.measured(sum(shares.values()), shares)
     return connected, [socket for got in accepted for socket in got]
-
-
-def wait_for_queues(run: Run, server: Host, port: int) -> dict[int, int]:
-    """Wait until all connections are in an accept queue; returns each queue's length by inode."""
-    queues: dict[int, int] = {}
-
-    def all_are_waiting() -> bool:
-        listeners = [row for row in server.sockets(port) if row.state == "LISTEN"]
-        queues.update({row.inode: row.receive_queue for row in listeners})
-        return sum(queues.values()) == CONNECTIONS
-
-    run.wait_until(all_are_waiting, f"{CONNECTIONS} connections in the accept queues")
-    return queues
 
 
 def leave_the_port(run: Run, bob: Process, port: int, members: Sequence[Socket]) -> None:

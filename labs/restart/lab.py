@@ -3,6 +3,7 @@
 from labs.engine.script import (
     EADDRINUSE,
     Answers,
+    CallError,
     Finding,
     Host,
     Process,
@@ -19,6 +20,21 @@ CLIENTS = 16
 MOST = 20_000
 SOME = 100  # requests before a restart, after it, and in the gap
 REQUESTS_LOST = "requests lost"
+PYTHON = "/usr/bin/python3"
+
+# The next version of a server: it gets its listener, as a descriptor, and its name.
+NEXT_VERSION = """
+import socket, sys
+listener = socket.socket(fileno=int(sys.argv[1]))
+listener.setblocking(True)
+while True:
+    connection, _ = listener.accept()
+    try:
+        connection.send(sys.argv[2].encode())
+    except OSError:
+        pass
+    connection.close()
+"""
 
 
 @lab(
@@ -27,19 +43,20 @@ REQUESTS_LOST = "requests lost"
     claim="With SO_REUSEADDR a server restarts seamlessly: the new one takes over at once.",
 )
 def restart(run: Run) -> None:
-    """A server is replaced under load, in six ways."""
+    """A server is replaced under load, in seven ways."""
     server, elsewhere = run.host("server"), run.host("elsewhere")
     stop_then_start(run, server, elsewhere)
     overlap(run, server, elsewhere)
     migrate = overlap_and_migrate(run, elsewhere)
     inherit(run, server, elsewhere)
+    become = execute(run, server, elsewhere)
     pass_over(run, server, elsewhere)
     run.conclude(
         Finding.REFUTED,
         "a stop and a start lost every request of the gap between them, with SO_REUSEADDR too. "
         "Two listeners by SO_REUSEPORT lost what waited in the queue of the one that closed. None "
         "was lost where the listener itself lived on, inherited or passed.",
-        aside=[migrate],
+        aside=[migrate, become],
     )
 
 
@@ -150,6 +167,32 @@ def inherit(run: Run, server: Host, elsewhere: Host) -> None:
         client.wait_for_requests(SOME)
         report(step, client.stop_load())
         new.process.kill()
+
+
+def execute(run: Run, server: Host, elsewhere: Host) -> Step:
+    """The server becomes its next version; returns the step, which takes a program."""
+    client = elsewhere.process("client-6", user="bob")
+    port = run.port(8086)
+    with run.step(
+        "The server executes its next version, which gets the listener as a descriptor",
+        expect=exactly(0, REQUESTS_LOST),
+        why="execve() keeps what is not marked FD_CLOEXEC: the same process, the same listener, "
+        "another program. Until it calls accept(), connections wait. So nginx upgrades itself.",
+    ) as step:
+        old = start(server, "version-1", port)
+        ask(client, old)
+        old.process.stop_serving()
+        old.set_inheritable(True)
+        try:
+            arguments = "-I", "-S", "-c", NEXT_VERSION, str(old.descriptor), "version-2"
+            old.process.exec(PYTHON, *arguments)
+        except CallError:
+            step.skip("there is no /usr/bin/python3 that the server could execute")
+        client.wait_for_requests(SOME)
+        answers = client.stop_load()
+        report(step, answers)
+        old.process.kill()
+    return step
 
 
 def pass_over(run: Run, server: Host, elsewhere: Host) -> None:

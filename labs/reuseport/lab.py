@@ -146,7 +146,7 @@ def serve_clients(
         count=CONNECTIONS,
     ) as step:
         client.connect_many((server.ipv4, port), CONNECTIONS)
-        shares = accept_all(members, wait_for_queues(run, server, port, CONNECTIONS))
+        shares = accept_all(members, run.wait_for_queues(server, port, CONNECTIONS))
         step.measured(sum(shares.values()), shares)
 
 
@@ -163,7 +163,7 @@ def lose_a_member(
         count=CONNECTIONS,
     ) as step:
         client.connect_many((server.ipv4, port), CONNECTIONS)
-        queues = wait_for_queues(run, server, port, CONNECTIONS)
+        queues = run.wait_for_queues(server, port, CONNECTIONS)
         before = count_connections(server, port)
         last.close()
         shares = accept_all(others, queues)
@@ -178,7 +178,7 @@ def lose_a_member(
         count=CONNECTIONS,
     ) as step:
         client.connect_many((server.ipv4, port), CONNECTIONS)
-        shares = accept_all(others, wait_for_queues(run, server, port, CONNECTIONS))
+        shares = accept_all(others, run.wait_for_queues(server, port, CONNECTIONS))
         step.measured(sum(shares.values()), shares)
 
 
@@ -223,19 +223,6 @@ def wait_for_datagram(run: Run, server: Host, port: int) -> set[int]:
 
     run.wait_until(has_come, "a datagram")
     return holders
-
-
-def wait_for_queues(run: Run, server: Host, port: int, count: int) -> dict[int, int]:
-    """Wait until so many connections are in accept queues; returns their lengths by inode."""
-    queues: dict[int, int] = {}
-
-    def all_are_waiting() -> bool:
-        listeners = [row for row in server.sockets(port) if row.state == "LISTEN"]
-        queues.update({row.inode: row.receive_queue for row in listeners})
-        return sum(queues.values()) == count
-
-    run.wait_until(all_are_waiting, f"{count} connections in the accept queues")
-    return queues
 
 
 def accept_all(members: Sequence[Socket], queues: dict[int, int]) -> dict[str, float]:

@@ -411,7 +411,7 @@ def test_restart_differs_where_the_old_server_closes_what_it_hands_over(
     monkeypatch.setattr(Socket, "send_fds", send_and_shut_down)
     status, steps = run(LABS["restart"], backend, Layout(None))
     assert status is ExitStatus.DIFFERS
-    assert differing(steps) == [7]
+    assert differing(steps) == [8]
 
 
 def test_netns_differs_where_nobody_moves(
