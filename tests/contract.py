@@ -1602,6 +1602,24 @@ class BackendContract:
             tally["accepted"] for tally in served
         ]
 
+    def test_servers_wait_for_each_other_at_a_barrier(self, server: Host) -> None:
+        parent = server.start("parent")
+        listener = parent.listening()
+        parent.do("make_barrier", 2)
+        children = [parent.fork(name) for name in ("first", "second")]
+        for child in children:
+            child.do("serve", listener, "epoll", child.name, 0)
+        pids = tuple(child.started.pid for child in children)
+        client = server.start("client", BOB)
+        asked = client.tally("request_from_sleep", ("127.0.0.1", PORT), 5, pids)
+        assert asked["answered"] == 5
+        served = [child.tally("stop") for child in children]
+        assert sum(tally["accepted"] for tally in served) == 5
+        # One accepts, the other one finds nothing; the fake wakes nobody.
+        assert sum(tally["empty"] for tally in served) == (
+            0 if server.backend.name == "fake" else 5
+        )
+
     def test_a_load_ends_when_all_is_asked(self, server: Host) -> None:
         alice, bob = server.start("alice"), server.start("bob")
         alice.do("serve", alice.listening(), "epoll", "alice", 0)

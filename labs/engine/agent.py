@@ -26,7 +26,7 @@ from labs.engine.system import (
     stay_readable,
     unshare,
 )
-from labs.engine.worker import Load, Lock, Server, ask_sleepers, drain
+from labs.engine.worker import Barrier, Load, Lock, Server, ask_sleepers, drain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ class Agent:
         self.sockets: dict[int, socket.socket] = {}
         self.worker: Server | Load | None = None
         self.lock: Lock | None = None
+        self.barrier: Barrier | None = None
         self.network = -1  # the network namespace that it has left
         self.exit_status: int | None = None
 
@@ -274,7 +275,7 @@ class Agent:
 
     def call_serve(self, descriptor: int, way: str, name: str, pause: int) -> Json:
         listener = self._find(descriptor)
-        self._work(lambda: Server(listener, way, name, pause, self.lock))
+        self._work(lambda: Server(listener, way, name, pause, self.lock, self.barrier))
         return 0
 
     def call_make_lock(self) -> Json:
@@ -284,6 +285,11 @@ class Agent:
 
     def call_load(self, address: list[Json], count: int, clients: int) -> Json:
         self._work(lambda: Load(as_end(address), count, clients))
+        return 0
+
+    def call_make_barrier(self, count: int) -> Json:
+        """Where servers wait for each other: those that this process forks then."""
+        self.barrier = Barrier(count)
         return 0
 
     def call_wait_for_requests(self, count: int) -> Json:

@@ -164,6 +164,10 @@ class Process:
         """The lock of servers that wait by `lock`: this process, and those that it forks then."""
         self.perform(call("make_lock"))
 
+    def make_barrier(self, count: int) -> None:
+        """Let servers that it forks then wait for each other between wake-up and accept()."""
+        self.perform(call("make_barrier", count))
+
     def sched_setaffinity(self, processor: int) -> None:
         """sched_setaffinity(2): from now on this processor alone."""
         self.perform(call("sched_setaffinity", processor))

@@ -6,10 +6,13 @@ Standard library only, like the agent in whose process it works, in a thread of 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import resource
 import select
 import socket
+import struct
+import termios
 import threading
 import time
 
@@ -29,6 +32,7 @@ LONGEST_LOAD = 8.0  # seconds
 MOST_REQUESTS = 20_000
 SLEEP_SECONDS = 5.0  # for processes to fall asleep
 SLEEP_INTERVAL = 0.0002
+LONGEST_ROUND = 1.0  # seconds
 
 ANSWERED, REFUSED, RESET, TIMED_OUT = "answered", "refused", "reset", "timed out"
 OUTCOMES = (ANSWERED, REFUSED, RESET, TIMED_OUT)
@@ -53,17 +57,48 @@ class Lock:
         os.write(self._writing, b"\0")
 
 
+class Barrier:
+    """Holds whoever comes until `count` have come, round after round. Made before fork().
+
+    Nobody is held for longer than LONGEST_ROUND: then fewer have come, and that is what happened.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._reading, self._writing = os.pipe()
+        self._count = count
+        self._round = 0
+
+    def wait(self) -> None:
+        """Come, and wait for the others of this round."""
+        self._round += 1
+        os.write(self._writing, b"\0")
+        end = time.monotonic() + LONGEST_ROUND
+        while self._come() < self._count * self._round and time.monotonic() < end:
+            time.sleep(SLEEP_INTERVAL)
+
+    def _come(self) -> int:
+        """How many have come, in all rounds."""
+        (size,) = struct.unpack("=i", fcntl.ioctl(self._reading, termios.FIONREAD, bytes(4)))
+        return int(size)
+
+
 class Server:
     """Accepts connections and answers each with a name, until it is stopped.
 
     By `accept` it waits in a blocking accept(), by `epoll` in an epoll instance of its own, by
     `exclusive` in one with EPOLLEXCLUSIVE (since 4.5), by `lock` in one too, but only while it
     has the `lock`. Between its wake-up and its accept() it is busy with something else for `pause`
-    microseconds.
+    microseconds, and it waits for the others at the `barrier`, where there is one.
     """
 
     def __init__(
-        self, listener: socket.socket, way: str, name: str, pause: int = 0, lock: Lock | None = None
+        self,
+        listener: socket.socket,
+        way: str,
+        name: str,
+        pause: int = 0,
+        lock: Lock | None = None,
+        barrier: Barrier | None = None,
     ) -> None:
         if way not in WAYS:
             raise ValueError(f"no way to wait: {way}")
@@ -73,6 +108,7 @@ class Server:
         self._listener = listener
         self._way = way
         self._name = name.encode()
+        self._barrier = barrier
         self._pause = pause / 1_000_000
         self._accepted = self._empty = self._switches = 0
         self._stops = False
@@ -124,6 +160,8 @@ class Server:
         ready = [descriptor for descriptor, _ in poll.poll()]
         if self._listener.fileno() not in ready:
             return
+        if self._barrier:
+            self._barrier.wait()
         if self._pause:
             time.sleep(self._pause)
         try:
@@ -173,7 +211,7 @@ class Load:
         self._ended = threading.Condition(self._lock)
         self._counts: dict[str, int] = dict.fromkeys(("asked", *OUTCOMES), 0)
         self._times: list[int] = []
-        self._begun = time.monotonic_ns()
+        self._begun = self._ended_at = time.monotonic_ns()
         self._threads = [threading.Thread(target=self._ask_on) for _ in range(clients)]
         for thread in self._threads:
             thread.start()
@@ -196,7 +234,7 @@ class Load:
                 self._left = 0
         for thread in self._threads:
             thread.join()
-        elapsed = time.monotonic_ns() - self._begun
+        elapsed = self._ended_at - self._begun
         times = sorted(self._times) or [0]
         return {
             **self._counts,
@@ -216,6 +254,7 @@ class Load:
                 if who:
                     self._counts[f"by {who}"] = self._counts.get(f"by {who}", 0) + 1
                 self._times.append(taken)
+                self._ended_at = time.monotonic_ns()
                 self._ended.notify_all()
 
     def _next(self) -> int | None:

@@ -15,7 +15,6 @@ from labs.engine.script import (
 
 WORKERS = 8
 CONNECTIONS = 24
-PAUSE = 2000  # microseconds: long enough for eight processes to wake
 
 # Besides its wake-ups for connections a process may sleep once more, as Python's threads do.
 SPARE = 2 * WORKERS
@@ -93,15 +92,14 @@ def wait_in_epoll(run: Run, server: Host, client: Process) -> None:
         crowd = gather_crowd(server, client, "epoll", run.port(8083))
         step.measured(crowd.woken)
 
-    low = CONNECTIONS * (WORKERS - 1) * 3 // 4
     with run.step(
-        "The same, and whoever wakes does something else for 2 ms before accept()",
-        expect=between(low, CONNECTIONS * (WORKERS - 1), "accept() calls that found nothing"),
+        "The same, and whoever wakes is slow: before accept() it waits until all are awake",
+        expect=exactly(CONNECTIONS * (WORKERS - 1), "accept() calls that found nothing"),
         why="Before, most saw inside epoll_wait() that the queue was empty again and slept on. "
         "Now the connection is still there when they look, and only one can have it: the others "
         "get EAGAIN.",
     ) as step:
-        crowd = gather_crowd(server, client, "busy", run.port(8084), way="epoll", pause=PAUSE)
+        crowd = gather_crowd(server, client, "slow", run.port(8084), way="epoll")
         step.measured(crowd.empty)
 
     with run.step(
@@ -157,25 +155,34 @@ def wait_apart(run: Run, server: Host, client: Process) -> None:
 
 
 def gather_crowd(
-    server: Host, client: Process, name: str, port: int, way: str = "", pause: int = 0
+    server: Host,
+    client: Process,
+    name: str,
+    port: int,
+    way: str = "",
 ) -> Crowd:
     """Fork workers that wait on one listener, and let connections come."""
     parent = server.process(name, user="alice")
     listener = parent.listen(port)
     if name == "lock":
         parent.make_lock()
+    if name == "slow":
+        parent.make_barrier(WORKERS)
     workers = [parent.fork(f"{name}-{number}") for number in range(1, WORKERS + 1)]
     copies = [worker.inherited(listener) for worker in workers]
-    return ask_crowd(client, (server.ipv4, port), copies, way or name, pause)
+    return ask_crowd(client, (server.ipv4, port), copies, way or name)
 
 
 def ask_crowd(
-    client: Process, address: tuple[str, int], listeners: list[Socket], way: str, pause: int = 0
+    client: Process,
+    address: tuple[str, int],
+    listeners: list[Socket],
+    way: str,
 ) -> Crowd:
     """Let each process wait at its listener, and connections come one by one when all sleep."""
     workers = [listener.process for listener in listeners]
     for listener in listeners:
-        listener.serve(way, pause=pause)
+        listener.serve(way)
     answers = client.request_from_sleep(address, CONNECTIONS, workers)
     served = {worker.name: worker.stop_serving() for worker in workers}
     for worker in workers:

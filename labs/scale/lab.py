@@ -10,6 +10,8 @@ WORKERS = 4
 CLIENTS = 8
 REQUESTS = 400  # in each round
 ROUNDS = 3
+WORK = 2000  # microseconds that each connection waits for something else
+WORK_REQUESTS = 100
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,15 @@ def scale(run: Run) -> None:
     alone = serve_alone(run, server, client)
     shared = serve_together(run, server, client, alone)
     group = serve_apart(run, server, client, alone)
+    waiting = serve_and_wait(run, server, client)
     processors = count_processors(run, client)
     run.conclude(
         Finding.CONDITIONAL,
-        "processors are not what limits them; to show that takes more than there are here. On "
-        "{processors}, which clients and servers share, four processes with one queue made "
-        "{shared:.2f} times the connections of one, and four with a queue each {group:.2f} times.",
+        "the processors are not the limit. Where each connection waited for something else, four "
+        "made {waiting:.2f} times the connections of one. Where it did not, on {processors} "
+        "processors that clients and servers share, four with one queue made {shared:.2f} times, "
+        "and four with a queue each {group:.2f} times.",
+        waiting=waiting,
         processors=processors,
         shared=shared,
         group=group,
@@ -103,6 +108,24 @@ def serve_apart(run: Run, server: Host, client: Process, alone: Sequence[Socket]
     return ratio
 
 
+def serve_and_wait(run: Run, server: Host, client: Process) -> float:
+    """Serving waits, as for a database; returns how many times as fast four are."""
+    parent = server.process("waiting", user="alice")
+    with run.step(
+        "Each connection waits 2 ms for something else: four with one queue, beside one process",
+        expect=between(1.5, 4.6, "times the connections a second"),
+        why="Who waits needs no processor, and keeps its process from the next connection all the "
+        "same. Here four are worth up to four, on one processor too.",
+    ) as step:
+        one = [server.process("waiting-alone", user="alice").listen(run.port(8083))]
+        listener = parent.listen(run.port(8084))
+        children = [parent.fork(f"waiting-{number}") for number in range(1, WORKERS + 1)]
+        copies = [child.inherited(listener) for child in children]
+        ratio, rounds = compare(client, copies, one, "exclusive", work=WORK)
+        step.measured(ratio, summary(rounds))
+    return ratio
+
+
 def count_processors(run: Run, client: Process) -> int:
     """How many processors clients and servers share."""
     with run.step(
@@ -118,25 +141,26 @@ def count_processors(run: Run, client: Process) -> int:
 
 
 def compare(
-    client: Process, listeners: Sequence[Socket], alone: Sequence[Socket], way: str
+    client: Process, listeners: Sequence[Socket], alone: Sequence[Socket], way: str, work: int = 0
 ) -> tuple[float, list[Round]]:
     """Serve in turn, several against one; the ratio of the median rates, and the several's."""
     several: list[Round] = []
     one: list[Round] = []
     for _ in range(ROUNDS):
-        several.append(serve(client, listeners, way))
-        one.append(serve(client, alone, "epoll"))
+        several.append(serve(client, listeners, way, work))
+        one.append(serve(client, alone, "epoll", work))
     ratio = median(round_.rate for round_ in several) / median(round_.rate for round_ in one)
     return round(ratio, 2), several
 
 
-def serve(client: Process, listeners: Sequence[Socket], way: str) -> Round:
+def serve(client: Process, listeners: Sequence[Socket], way: str, work: int = 0) -> Round:
     """One round: every request is answered, or the round says nothing."""
     for listener in listeners:
-        listener.serve(way)
+        listener.serve(way, pause=work)
+    count = WORK_REQUESTS if work else REQUESTS
     host, port = listeners[0].process.host.ipv4, listeners[0].getsockname()[1]
-    client.load((host, port), REQUESTS, clients=CLIENTS)
-    client.wait_for_requests(REQUESTS)
+    client.load((host, port), count, clients=CLIENTS)
+    client.wait_for_requests(count)
     answers = client.stop_load()
     served = [listener.process.stop_serving() for listener in listeners]
     return Round(

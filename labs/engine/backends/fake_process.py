@@ -45,7 +45,7 @@ SOCK_DIAG = (int(socket.AF_NETLINK), int(socket.SOCK_RAW), 4)  # NETLINK_SOCK_DI
 PROTOCOL_NUMBERS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 WORK_CALLS = {
     *("serve", "load", "stop", "request", "request_from_sleep"),
-    *("wait_for_requests", "make_lock", "sched_setaffinity", "sched_getaffinity"),
+    *("wait_for_requests", "make_lock", "make_barrier", "sched_setaffinity", "sched_getaffinity"),
 }
 SOCKET_CALLS = {
     "attach_reuseport_cbpf",
@@ -153,7 +153,10 @@ class FakeProcess:
 
     def _work(self, name: str, arguments: Sequence[Argument | Value]) -> Value:
         match name, arguments:
-            case ("sched_setaffinity" | "wait_for_requests", [int()]) | ("make_lock", []):
+            case ("sched_setaffinity" | "wait_for_requests" | "make_barrier", [int()]) | (
+                "make_lock",
+                [],
+            ):
                 return 0
             case "sched_getaffinity", []:
                 return 1
