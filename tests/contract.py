@@ -44,6 +44,7 @@ ROOT, ALICE, BOB, CAROL = 0, 64_001, 64_002, 64_003
 PORT = 8080
 SERVER = HostPlan("server", "10.77.0.1", 16, "fd00:4d::1", 64)
 CLIENT = HostPlan("client", "10.77.0.2", 16, "fd00:4d::2", 64)
+MIGRATING = HostPlan("migrating", "10.77.0.4", 16, "fd00:4d::4", 64, tcp_migrate_req=True)
 OPEN = HostPlan("open", "10.77.0.3", 16, "fd00:4d::3", 64, unprivileged_port_start=0)
 ROOTS = ("CAP_CHOWN", "CAP_SETUID", "CAP_NET_BIND_SERVICE")  # what root has in these tests
 
@@ -1638,7 +1639,7 @@ class BackendContract:
     def test_what_waits_outlives_its_listener_where_the_host_says_so(
         self, backend: Backend
     ) -> None:
-        host = Host(backend, replace(SERVER, tcp_migrate_req=True))
+        host = Host(backend, MIGRATING)
         try:
             backend.open_host(host.plan)
             alice, bob = host.start("alice"), host.start("bob", BOB)
