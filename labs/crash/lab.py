@@ -146,8 +146,7 @@ def lose_a_child(run: Run, server: Host, elsewhere: Host) -> None:
         for child in children[1:]:
             child.kill()
         client.connect((server.ipv4, port))
-        queued = [row for row in server.sockets(port) if row.state == "LISTEN"]
-        step.measured(sum(row.receive_queue for row in queued))
+        step.measured(sum(run.wait_for_queues(server, port, 1).values()))
 
 
 def start_group(host: Host, name: str, port: int) -> list[Socket]:

@@ -164,8 +164,7 @@ def stop_for_all(run: Run, server: Host) -> None:
         parent.kill()
         visitor = server.process("visitor", user="bob")
         visitor.connect((server.ipv4, port))
-        queued = [row for row in server.sockets(port) if row.state == "LISTEN"]
-        step.measured(sum(row.receive_queue for row in queued))
+        step.measured(sum(run.wait_for_queues(server, port, 1).values()))
 
     with run.step(
         "A child of the child shuts the listener down, and the child calls accept()",
@@ -200,6 +199,8 @@ def forget_to_close(run: Run, server: Host) -> None:
         "does not, the new one would hold the port as well.",
     ):
         helper.exec("/bin/sleep", "60")
+        # The kernel releases what exec() closes a moment after the program has begun.
+        run.wait_until_none(server, port, "LISTEN")
         server.process("successor-2", user="alice").listen(port)
 
 

@@ -57,7 +57,7 @@ def keep_through_exec(run: Run, server: Host, client: Process) -> None:
         "configuration. The connection waits: nobody is refused meanwhile.",
     ) as step:
         client.connect((server.ipv4, port))
-        step.measured(sum(row.receive_queue for row in server.sockets(port)))
+        step.measured(sum(run.wait_for_queues(server, port, 1).values()))
 
 
 def pass_to_bob(run: Run, server: Host, client: Process) -> None:
@@ -157,4 +157,4 @@ def take_from_a_server(run: Run, server: Host) -> None:
     ) as step:
         owner.kill()
         bob.connect((server.ipv4, port))
-        step.measured(sum(row.receive_queue for row in server.sockets(port) if row.inode))
+        step.measured(sum(run.wait_for_queues(server, port, 1).values()))
