@@ -6,7 +6,6 @@ a fixture `backend` that gives a fresh one. What only a kernel can show is in th
 
 from __future__ import annotations
 
-import re
 import signal
 import socket
 from collections.abc import Mapping
@@ -33,6 +32,8 @@ from labs.engine.model import (
     StartedProcess,
     Tally,
 )
+from labs.engine.script import kernel_version
+from labs.engine.system import CLONE_NEWNET
 from tests.support import wait_until
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ OPEN = HostPlan("open", "10.77.0.3", 16, "fd00:4d::3", 64, unprivileged_port_sta
 ROOTS = ("CAP_CHOWN", "CAP_SETUID", "CAP_NET_BIND_SERVICE")  # what root has in these tests
 
 IPV4, IPV6 = int(socket.AF_INET), int(socket.AF_INET6)
-CLONE_NEWNET = 0x40000000
 RETURN = 0x06  # BPF_RET of bpf(4)
 UNIX, DOOR = int(socket.AF_UNIX), "\0door"
 TCP, UDP = int(socket.SOCK_STREAM), int(socket.SOCK_DGRAM)
@@ -392,12 +392,6 @@ ON_DESCRIPTOR: dict[str, tuple[Argument, ...]] = {
 
 
 # --- the suite ----------------------------------------------------------------------------
-
-
-def kernel_version(backend: Backend) -> tuple[int, int]:
-    """The first two numbers of the release of a backend's kernel."""
-    major, minor = re.findall(r"\d+", backend.kernel)[:2]
-    return int(major), int(minor)
 
 
 class BackendContract:
@@ -1644,7 +1638,7 @@ class BackendContract:
             backend.open_host(host.plan)
             alice, bob = host.start("alice"), host.start("bob", BOB)
         except CannotRun:
-            assert kernel_version(backend) < (5, 14)
+            assert kernel_version(backend.kernel) < (5, 14)
             return
         first = alice.listening(LOOPBACK[IPV4], REUSEPORT)
         bob.connected()

@@ -16,10 +16,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from labs.engine.backends.docker.labels import describe_process
-from labs.engine.system import (
-    checked,
-    libc,
-)
+from labs.engine.system import checked, libc
 
 ROOT = Path(__file__).parents[1]
 INVOKE = (sys.executable, "-m", "invoke")

@@ -1,16 +1,6 @@
 """Availability: what goes on, and what is lost, when one of several servers dies or hangs."""
 
-from labs.engine.script import (
-    Answers,
-    Finding,
-    Host,
-    Process,
-    Run,
-    Socket,
-    Step,
-    exactly,
-    lab,
-)
+from labs.engine.script import Finding, Host, Process, Run, Socket, Step, exactly, lab
 
 MEMBERS = 4
 CLIENTS = 16
@@ -61,8 +51,8 @@ def lose_a_member(run: Run, server: Host, elsewhere: Host) -> None:
         "(inet_csk_listen_stop()). Then the others answer whatever comes.",
     ) as step:
         group[0].process.kill()
-        client.wait_for_requests(CLIENTS + SOME)
-        report(step, client.stop_load())
+        answers = client.stop_load(after=CLIENTS + SOME)
+        step.measured(answers.lost, answers.parts)
 
     with run.step(
         "{count} more connections come",
@@ -109,8 +99,8 @@ def migrate_from_a_member(run: Run, elsewhere: Host) -> Step:
         ask(client, server, port)
         hang(run, group[0], server, port)
         group[0].process.kill()
-        client.wait_for_requests(CLIENTS + SOME)
-        report(step, client.stop_load())
+        answers = client.stop_load(after=CLIENTS + SOME)
+        step.measured(answers.lost, answers.parts)
     return step
 
 
@@ -126,16 +116,16 @@ def lose_a_child(run: Run, server: Host, elsewhere: Host) -> None:
     ) as step:
         parent = server.process("parent", user="alice")
         listener = parent.listen(port)
-        children = [parent.fork(f"child-{number}") for number in range(1, MEMBERS + 1)]
-        copies = [child.inherited(listener) for child in children]
+        copies = parent.fork_holders(listener, "child", MEMBERS)
         for copy in copies:
             copy.serve()
         ask(client, server, port)
-        children[0].stop_serving()
+        victim, *others = (copy.process for copy in copies)
+        victim.stop_serving()
         client.wait_for_requests(SOME)
-        children[0].kill()
-        client.wait_for_requests(SOME)
-        report(step, client.stop_load())
+        victim.kill()
+        answers = client.stop_load(after=SOME)
+        step.measured(answers.lost, answers.parts)
 
     with run.step(
         "All are killed but the parent, and a client connects",
@@ -143,7 +133,7 @@ def lose_a_child(run: Run, server: Host, elsewhere: Host) -> None:
         why="The parent has the listener still, with its queue. Whoever it forks next finds the "
         "connection there: so a supervisor restarts what has crashed.",
     ) as step:
-        for child in children[1:]:
+        for child in others:
             child.kill()
         client.connect((server.ipv4, port))
         step.measured(sum(run.wait_for_queues(server, port, 1).values()))
@@ -170,14 +160,8 @@ def hang(run: Run, member: Socket, server: Host, port: int) -> int:
     waiting: list[int] = []
 
     def all_wait() -> bool:
-        rows = [row for row in server.sockets(port) if row.state == "LISTEN"]
-        waiting[:] = [row.receive_queue for row in rows if row.receive_queue]
+        waiting[:] = filter(None, server.queues(port).values())
         return waiting == [CLIENTS]
 
     run.wait_until(all_wait, "all clients in the queue of the one that hangs")
     return sum(waiting)
-
-
-def report(step: Step, answers: Answers) -> None:
-    """What the load came to; every request is accounted for."""
-    step.measured(answers.lost, answers.parts)

@@ -18,15 +18,8 @@ import signal
 import socket
 import struct
 
-from labs.engine.system import (
-    CLONE_NEWNET,
-    pidfd_getfd,
-    setfsuid,
-    setns,
-    stay_readable,
-    unshare,
-)
-from labs.engine.worker import Barrier, Load, Lock, Server, ask_sleepers, drain
+from labs.engine.system import CLONE_NEWNET, pidfd_getfd, setfsuid, setns, stay_readable, unshare
+from labs.engine.worker import Barrier, Load, Lock, Server, ask_sleepers, drain, request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -283,13 +276,13 @@ class Agent:
         self.lock = Lock()
         return 0
 
-    def call_load(self, address: list[Json], count: int, clients: int) -> Json:
-        self._work(lambda: Load(as_end(address), count, clients))
-        return 0
-
     def call_make_barrier(self, count: int) -> Json:
         """Where servers wait for each other: those that this process forks then."""
         self.barrier = Barrier(count)
+        return 0
+
+    def call_load(self, address: list[Json], count: int, clients: int) -> Json:
+        self._work(lambda: Load(as_end(address), count, clients))
         return 0
 
     def call_wait_for_requests(self, count: int) -> Json:
@@ -309,8 +302,7 @@ class Agent:
         return dict(worker.stop())
 
     def call_request(self, address: list[Json], count: int, first_port: int) -> Json:
-        load = Load(as_end(address), count, 1, first_port)
-        return dict(load.stop(at_once=False))
+        return dict(request(as_end(address), count, first_port))
 
     def call_request_from_sleep(self, address: list[Json], count: int, pids: list[int]) -> Json:
         return dict(ask_sleepers(as_end(address), count, pids))

@@ -23,6 +23,12 @@ UNPRIVILEGED_PORT_START = 1024
 Tally: TypeAlias = Mapping[str, int]
 """What was counted, by name."""
 
+OUTCOMES = ("answered", "refused", "reset", "timed out")
+"""What a tally of requests counts: every one is one of these, and "asked" is their sum."""
+
+TIMES = ("elapsed", "median", "ninety-ninth")
+"""What such a tally has besides, in microseconds: of all, and percentiles of one request."""
+
 Argument: TypeAlias = int | str | Address | tuple[str, ...] | tuple[int, ...] | Reference
 Value: TypeAlias = int | str | Address | Tally | None
 

@@ -5,11 +5,10 @@ the program that it stands for. A call that the kernel refuses raises CallError,
 """
 
 import socket as socket_module
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from signal import SIGKILL
 
-from labs.engine.errors import LabError
+from labs.engine.answers import Answers, Served
 from labs.engine.model import (
     Address,
     Argument,
@@ -20,12 +19,11 @@ from labs.engine.model import (
     Publication,
     Reference,
     SocketRow,
-    Tally,
 )
 from labs.engine.session import CallError, Session
+from labs.engine.strace import CLONE_NEWNET
 
 ANY = "0.0.0.0"
-CLONE_NEWNET = 0x40000000
 BACKLOG = 128
 DOOR = "\0handover"  # a name in the abstract namespace of unix(7)
 
@@ -61,6 +59,15 @@ class Host:
         rows = self._session.sockets(self.name)
         return [row for row in rows if row.local[1] == port]
 
+    def count(self, port: int, state: str) -> int:
+        """How many of its sockets with this local port are in a state."""
+        return sum(row.state == state for row in self.sockets(port))
+
+    def queues(self, port: int) -> dict[int, int]:
+        """How many connections wait at each listener on the port, by its inode."""
+        listeners = [row for row in self.sockets(port) if row.state == "LISTEN"]
+        return {row.inode: row.receive_queue for row in listeners}
+
 
 class Process:
     """A real process on a host, under one user, driven call by call; `pid` is that there."""
@@ -80,6 +87,20 @@ class Process:
         """socket(2)."""
         (result,) = self.perform(call("socket", family, kind, protocol))
         return Socket(self, number(result))
+
+    def bind(
+        self,
+        port: int,
+        *options: int,
+        address: str = ANY,
+        kind: int = socket_module.SOCK_STREAM,
+    ) -> "Socket":
+        """socket(), setsockopt() of each of these options of SOL_SOCKET to 1, and bind()."""
+        new = self.socket(kind=kind)
+        for option in options:
+            new.setsockopt(socket_module.SOL_SOCKET, option, 1)
+        new.bind((address, port))
+        return new
 
     def listen(
         self,
@@ -120,7 +141,7 @@ class Process:
         results = self.perform(*calls)
         return [Socket(self, number(result)) for result in results[::2]]
 
-    def request(self, address: Address, count: int = 1, *, first_port: int = 0) -> "Answers":
+    def request(self, address: Address, count: int = 1, *, first_port: int = 0) -> Answers:
         """Connect so many times, one after the other, and read what comes until the end.
 
         With a `first_port` each connection comes from the next port, counted from there.
@@ -135,7 +156,7 @@ class Process:
 
     def request_from_sleep(
         self, address: Address, count: int, waiting: "Sequence[Process]"
-    ) -> "Answers":
+    ) -> Answers:
         """The same as `request`, each time only when all of the waiting processes sleep."""
         pids = tuple(process.pid for process in waiting)
         (result,) = self.perform(call("request_from_sleep", address, count, pids))
@@ -149,16 +170,16 @@ class Process:
         """Wait until so many more of the load's requests have come to their end."""
         self.perform(call("wait_for_requests", count))
 
-    def stop_load(self) -> "Answers":
-        """End the load: what came of it."""
+    def stop_load(self, *, after: int) -> Answers:
+        """End the load when so many more requests have come to their end: what came of it."""
+        self.wait_for_requests(after)
         (result,) = self.perform(call("stop"))
         return Answers.of(result)
 
-    def stop_serving(self) -> "Served":
+    def stop_serving(self) -> Served:
         """End what `Socket.serve` began: what it did."""
         (result,) = self.perform(call("stop"))
-        counts = tally(result)
-        return Served(counts["accepted"], counts["empty"], counts["switches"])
+        return Served.of(result)
 
     def make_lock(self) -> None:
         """The lock of servers that wait by `lock`: this process, and those that it forks then."""
@@ -187,6 +208,11 @@ class Process:
         """fork(2): the child inherits the sockets; ask for them with `inherited`."""
         pid = self._session.fork_process(self.name, name)
         return Process(self._session, name, self.host, pid)
+
+    def fork_holders(self, socket: "Socket", name: str, count: int) -> "list[Socket]":
+        """Fork so many children, NAME-1 and on, that hold a socket: the copy of each."""
+        children = [self.fork(f"{name}-{number}") for number in range(1, count + 1)]
+        return [child.inherited(socket) for child in children]
 
     def inherited(self, socket: "Socket") -> "Socket":
         """This process's copy of a socket that its parent had when it forked."""
@@ -362,66 +388,6 @@ class Socket:
         return result
 
 
-@dataclass(frozen=True)
-class Served:
-    """What a serving process did: connections it accepted, wake-ups that found none, sleeps."""
-
-    accepted: int
-    empty: int
-    switches: int
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What came of requests; `by` is who answered how many.
-
-    `woken` is how often waiting processes woke for all of it, by pid, where they were looked at. Of
-    all the time and of one request's `median` and `ninety_ninth` percentile: microseconds.
-    """
-
-    answered: int
-    refused: int
-    reset: int
-    timed_out: int
-    by: Mapping[str, int]
-    woken: Mapping[str, int]
-    elapsed: int
-    median: int
-    ninety_ninth: int
-
-    @property
-    def lost(self) -> int:
-        """Requests without an answer."""
-        return self.refused + self.reset + self.timed_out
-
-    @property
-    def asked(self) -> int:
-        """All requests."""
-        return self.answered + self.lost
-
-    @property
-    def parts(self) -> dict[str, float]:
-        """Each outcome and how often."""
-        return {
-            "answered": self.answered,
-            "refused": self.refused,
-            "reset": self.reset,
-            "timed out": self.timed_out,
-        }
-
-    @staticmethod
-    def of(result: CallResult) -> "Answers":
-        """What a process has counted; LabError where an outcome is missing."""
-        counts = tally(result)
-        outcomes = [counts[name] for name in ("answered", "refused", "reset", "timed out")]
-        by, woken = with_prefix("by ", counts), with_prefix("woken ", counts)
-        if sum(outcomes) != counts["asked"] or sum(by.values()) != counts["answered"]:
-            raise LabError(f"Not every request is accounted for: {dict(counts)}.")
-        answered, refused, reset, timed_out = outcomes
-        times = (counts["elapsed"], counts["median"], counts["ninety-ninth"])
-        return Answers(answered, refused, reset, timed_out, by, woken, *times)
-
-
 def close_all(sockets: Sequence[Socket]) -> None:
     """close(2) of each, in one message for each process."""
     processes = {socket.process.name: socket.process for socket in sockets}
@@ -432,13 +398,19 @@ def close_all(sockets: Sequence[Socket]) -> None:
 
 def hand_over(listener: Socket, heir: Process) -> Socket:
     """Send a listener to another process of its host, over a UNIX socket; the heir's copy."""
-    door = listener.process.socket(socket_module.AF_UNIX)
+    near, far = connect_unix(listener.process, heir)
+    near.send_fds(listener)
+    return far.recv_fds()
+
+
+def connect_unix(one: Process, other: Process) -> tuple[Socket, Socket]:
+    """Join two processes of a network namespace by a UNIX socket: the end of each."""
+    door = one.socket(socket_module.AF_UNIX)
     door.bind(DOOR)
     door.listen()
-    caller = heir.socket(socket_module.AF_UNIX)
+    caller = other.socket(socket_module.AF_UNIX)
     caller.connect(DOOR)
-    door.accept().send_fds(listener)
-    return caller.recv_fds()
+    return door.accept(), caller
 
 
 def publication(port: int, *, machine_port: int = 0, held: bool = False) -> Publication:
@@ -458,21 +430,6 @@ def call(name: str, *arguments: Argument) -> Call:
 def number(result: CallResult) -> int:
     """The number that a call returned."""
     assert isinstance(result.value, int)
-    return result.value
-
-
-def with_prefix(prefix: str, counts: Tally) -> dict[str, int]:
-    """Counts whose names begin so, without that."""
-    return {
-        name.removeprefix(prefix): count
-        for name, count in counts.items()
-        if name.startswith(prefix)
-    }
-
-
-def tally(result: CallResult) -> Tally:
-    """What a call has counted."""
-    assert isinstance(result.value, Mapping)
     return result.value
 
 

@@ -33,13 +33,12 @@ from labs.engine.model import (
 )
 from labs.engine.remote import (
     ANY,
-    Answers,
     Host,
     Process,
-    Served,
     Socket,
     call,
     close_all,
+    connect_unix,
     hand_over,
     publication,
 )
@@ -57,19 +56,18 @@ __all__ = [
     "ENODEV",
     "EPERM",
     "OK",
-    "Answers",
     "CallError",
     "Finding",
     "Host",
     "Lab",
     "Process",
     "Run",
-    "Served",
     "Socket",
     "Step",
     "between",
     "call",
     "close_all",
+    "connect_unix",
     "exactly",
     "hand_over",
     "lab",
@@ -160,8 +158,7 @@ class Run:
     @property
     def kernel(self) -> tuple[int, int]:
         """The first two numbers of the kernel's version; of a plan, this machine's."""
-        major, minor = re.findall(r"\d+", self._session.kernel)[:2]
-        return int(major), int(minor)
+        return kernel_version(self._session.kernel)
 
     def port(self, usual: int) -> int:
         """The port to use where one would usually write `usual`; --seed changes it."""
@@ -191,17 +188,14 @@ class Run:
 
     def wait_until_none(self, host: Host, port: int, state: str) -> None:
         """Wait until no socket of the host's on the port is in this state; raises LabError."""
-        self.wait_until(
-            lambda: all(row.state != state for row in host.sockets(port)), f"none in {state}"
-        )
+        self.wait_until(lambda: host.count(port, state) == 0, f"none in {state}")
 
     def wait_for_queues(self, host: Host, port: int, count: int) -> dict[int, int]:
         """Wait until so many connections are in accept queues; their lengths by the inode."""
         queues: dict[int, int] = {}
 
         def all_wait() -> bool:
-            listeners = [row for row in host.sockets(port) if row.state == "LISTEN"]
-            queues.update({row.inode: row.receive_queue for row in listeners})
+            queues.update(host.queues(port))
             return sum(queues.values()) == count
 
         self.wait_until(all_wait, f"{count} connections in the accept queues")
@@ -214,6 +208,12 @@ class Run:
             if time.monotonic() > deadline:
                 raise LabError(f"Waited {CONDITION_DEADLINE:g} seconds in vain: {what}.")
             time.sleep(CONDITION_INTERVAL)
+
+
+def kernel_version(release: str) -> tuple[int, int]:
+    """The first two numbers of a kernel's release, as uname -r says it."""
+    major, minor = re.findall(r"\d+", release)[:2]
+    return int(major), int(minor)
 
 
 class SkippedStep(Exception):

@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Mapping
 
-from labs.engine.model import Argument, Call, CallResult, Publication, Reference, Value
+from labs.engine.model import TIMES, Argument, Call, CallResult, Publication, Reference, Value
 
 LEVELS = {
     socket.SOL_SOCKET: "SOL_SOCKET",
@@ -22,7 +22,6 @@ FOREIGN = ("SO_J1939_", "SO_VM_SOCKETS_")  # of other levels, with the same numb
 NAMELESS = {(socket.IPPROTO_IP, 49): "IP_MULTICAST_ALL"}  # Python has no name for it
 SHOWN_COUNTS = 3
 CLONE_NEWNET = 0x40000000
-TIMES = ("elapsed", "median", "ninety-ninth")
 MANY_CHARACTERS = 32
 SHUTDOWN = {socket.SHUT_RD: "SHUT_RD", socket.SHUT_WR: "SHUT_WR", socket.SHUT_RDWR: "SHUT_RDWR"}
 

@@ -5,6 +5,7 @@ The English text is the key (PO files of GNU gettext), with its placeholders as 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ class Translation:
         return expected
 
 
+@functools.cache  # asked for once a lab, by each view
 def read_translation(folder: Path, language: str) -> Translation:
     """The translation of the lab in this folder; a lab without one speaks English.
 

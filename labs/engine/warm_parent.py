@@ -20,14 +20,7 @@ from labs.engine.agent import (
     move_channel,
     take_steps,
 )
-from labs.engine.system import (
-    CLONE_NEWUSER,
-    PR_SET_NAME,
-    pidfd_getfd,
-    prctl,
-    take_user,
-    unshare,
-)
+from labs.engine.system import CLONE_NEWUSER, PR_SET_NAME, pidfd_getfd, prctl, take_user, unshare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

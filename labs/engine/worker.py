@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import resource
 import select
@@ -18,7 +19,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import TypeAlias
 
     Tally: TypeAlias = dict[str, int]
@@ -192,80 +193,111 @@ def answer(listener: socket.socket, name: bytes) -> None:
         connection.send(name)
 
 
-class Load:
-    """Clients side by side, each of which makes one connection after the other and counts.
+class Requests:
+    """Connections to be made, one after the other, and what came of those that were.
 
     Every one is `answered` (and by whom: `by NAME`), `refused`, `reset` (or ended without an
-    answer) or `timed out`. Bounded by `count` requests in all and LONGEST_LOAD seconds. With a
-    `first_port` each comes from the next port, counted from there.
+    answer) or `timed out`. Bounded by `count` in all, MOST_REQUESTS and `seconds`. With a
+    `first_port` each comes from the next port, counted from there. Threads may share one.
     """
 
     def __init__(
-        self, address: tuple[str, int], count: int, clients: int = 1, first_port: int = 0
+        self,
+        address: tuple[str, int],
+        count: int,
+        first_port: int = 0,
+        seconds: float = LONGEST_LOAD,
     ) -> None:
         self._address = address
         self._left = min(count, MOST_REQUESTS)
         self._port = first_port
-        self._end = time.monotonic() + LONGEST_LOAD
-        self._lock = threading.Lock()
-        self._ended = threading.Condition(self._lock)
+        self._end = time.monotonic() + seconds
+        self._ended = threading.Condition()
         self._counts: dict[str, int] = dict.fromkeys(("asked", *OUTCOMES), 0)
         self._times: list[int] = []
         self._begun = self._ended_at = time.monotonic_ns()
-        self._threads = [threading.Thread(target=self._ask_on) for _ in range(clients)]
-        for thread in self._threads:
-            thread.start()
+
+    def make_all(self) -> None:
+        """Make one after the other, until no more is to be made."""
+        while self.make_one():
+            pass
+
+    def make_one(self) -> bool:
+        """Make the next; whether there was one to be made."""
+        port = self._next()
+        if port is None:
+            return False
+        begun = time.monotonic_ns()
+        outcome, who = ask(self._address, port)
+        ended = time.monotonic_ns()
+        with self._ended:
+            for name in ("asked", outcome, *([f"by {who}"] if who else [])):
+                self._counts[name] = self._counts.get(name, 0) + 1
+            self._times.append(ended - begun)
+            self._ended_at = ended
+            self._ended.notify_all()
+        return True
 
     def wait_for(self, count: int) -> None:
-        """Wait until so many more requests have come to their end, or the load to its."""
+        """Wait until so many more have come to their end, or no more is to be made."""
         with self._ended:
             goal = self._counts["asked"] + count
             self._ended.wait_for(
                 lambda: self._counts["asked"] >= goal or not self._left, LONGEST_LOAD
             )
 
-    def stop(self, *, at_once: bool = True) -> Tally:
-        """End it, or wait until it has made all its requests; say what came of them.
+    def stop(self) -> None:
+        """Let no more be made."""
+        with self._ended:
+            self._left = 0
 
-        `elapsed`, `median` and `ninety-ninth` percentile of a request are microseconds.
-        """
-        if at_once:
-            with self._lock:
-                self._left = 0
-        for thread in self._threads:
-            thread.join()
-        elapsed = self._ended_at - self._begun
+    def tally(self) -> Tally:
+        """What came of them; `elapsed`, `median` and `ninety-ninth` percentile in microseconds."""
         times = sorted(self._times) or [0]
         return {
             **self._counts,
-            "elapsed": elapsed // 1000,
+            "elapsed": (self._ended_at - self._begun) // 1000,
             "median": times[len(times) // 2] // 1000,
             "ninety-ninth": times[len(times) * 99 // 100] // 1000,
         }
 
-    def _ask_on(self) -> None:
-        while (port := self._next()) is not None:
-            begun = time.monotonic_ns()
-            outcome, who = ask(self._address, port)
-            taken = time.monotonic_ns() - begun
-            with self._lock:
-                self._counts["asked"] += 1
-                self._counts[outcome] += 1
-                if who:
-                    self._counts[f"by {who}"] = self._counts.get(f"by {who}", 0) + 1
-                self._times.append(taken)
-                self._ended_at = time.monotonic_ns()
-                self._ended.notify_all()
-
     def _next(self) -> int | None:
-        """The port to come from, 0 for any; None where no more is to be asked."""
-        with self._lock:
+        """The port to come from, 0 for any; None where no more is to be made."""
+        with self._ended:
             if not self._left or time.monotonic() > self._end:
                 return None
             self._left -= 1
             port = self._port
             self._port += bool(port)
             return port
+
+
+class Load:
+    """Clients side by side that make requests until it is stopped, or all are made."""
+
+    def __init__(self, address: tuple[str, int], count: int, clients: int) -> None:
+        self._requests = Requests(address, count)
+        self._threads = [threading.Thread(target=self._requests.make_all) for _ in range(clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many more requests have come to their end, or the load to its."""
+        self._requests.wait_for(count)
+
+    def stop(self) -> Tally:
+        """End it; what came of the requests."""
+        self._requests.stop()
+        for thread in self._threads:
+            thread.join()
+        return self._requests.tally()
+
+
+def request(address: tuple[str, int], count: int, first_port: int) -> Tally:
+    """Make so many requests, one after the other; what came of them."""
+    requests = Requests(address, count, first_port)
+    requests.make_all()
+    return requests.tally()
 
 
 def ask(address: tuple[str, int], port: int) -> tuple[str, str]:
@@ -293,24 +325,18 @@ def ask(address: tuple[str, int], port: int) -> tuple[str, str]:
 def ask_sleepers(address: tuple[str, int], count: int, pids: Sequence[int]) -> Tally:
     """Make requests one by one, each when all threads of these processes sleep again.
 
-    What wakes them then is this connection and nothing else. Counts as in `Load`, without times,
-    and `woken PID`: how often each process went back to sleep (proc_pid_status(5)).
+    What wakes them then is this connection and nothing else. Counts as in `Requests`, and
+    `woken PID`: how often each process went back to sleep (proc_pid_status(5)).
     """
-    counts: dict[str, int] = dict.fromkeys(("asked", *OUTCOMES), 0)
+    requests = Requests(address, count, seconds=math.inf)  # how long, the sleepers say
     wait_for_sleep(pids)
     before = [count_sleeps(pid) for pid in pids]
-    for _ in range(count):
+    while requests.make_one():
         wait_for_sleep(pids)
-        outcome, who = ask(address, 0)
-        counts["asked"] += 1
-        counts[outcome] += 1
-        if who:
-            counts[f"by {who}"] = counts.get(f"by {who}", 0) + 1
-    wait_for_sleep(pids)
     woken = {
         f"woken {pid}": count_sleeps(pid) - slept for pid, slept in zip(pids, before, strict=True)
     }
-    return {**counts, **woken, "elapsed": 0, "median": 0, "ninety-ninth": 0}
+    return {**requests.tally(), **woken}
 
 
 def wait_for_sleep(pids: Sequence[int]) -> None:
@@ -324,22 +350,21 @@ def wait_for_sleep(pids: Sequence[int]) -> None:
 
 def sleeps(pid: int) -> bool:
     """Whether all threads of a process are in state S of /proc/PID/task/TID/stat."""
-    tasks = f"/proc/{pid}/task"
-    for task in os.listdir(tasks):
-        with open(f"{tasks}/{task}/stat") as file:
-            if file.read().rpartition(") ")[2][0] != "S":
-                return False
-    return True
+    return all(stat.rpartition(") ")[2][0] == "S" for stat in read_tasks(pid, "stat"))
 
 
 def count_sleeps(pid: int) -> int:
     """How often the threads of a process have gone to sleep: voluntary_ctxt_switches."""
-    total = 0
+    field = "\nvoluntary_ctxt_switches:\t"
+    return sum(int(status.partition(field)[2].split()[0]) for status in read_tasks(pid, "status"))
+
+
+def read_tasks(pid: int, name: str) -> Iterator[str]:
+    """The file of this name below /proc/PID/task/TID, of each thread."""
     tasks = f"/proc/{pid}/task"
     for task in os.listdir(tasks):
-        with open(f"{tasks}/{task}/status") as file:
-            total += int(file.read().partition("\nvoluntary_ctxt_switches:\t")[2].split()[0])
-    return total
+        with open(f"{tasks}/{task}/{name}") as file:
+            yield file.read()
 
 
 def count_switches() -> int:

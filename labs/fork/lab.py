@@ -2,17 +2,7 @@
 
 from socket import SHUT_RDWR
 
-from labs.engine.script import (
-    EADDRINUSE,
-    EINVAL,
-    OK,
-    Finding,
-    Host,
-    Process,
-    Run,
-    exactly,
-    lab,
-)
+from labs.engine.script import EADDRINUSE, EINVAL, OK, Finding, Host, Process, Run, exactly, lab
 
 WORKERS = 4
 CONNECTIONS = 40
@@ -208,9 +198,10 @@ def share_out(server: Host, way: str, port: int) -> dict[str, float]:
     """Fork workers that wait so, let connections come when all sleep; how many each accepted."""
     parent = server.process(way, user="alice")
     listener = parent.listen(port)
-    workers = [parent.fork(f"{way}-{number}") for number in range(1, WORKERS + 1)]
-    for worker in workers:
-        worker.inherited(listener).serve(way)
+    copies = parent.fork_holders(listener, way, WORKERS)
+    for copy in copies:
+        copy.serve(way)
+    workers = [copy.process for copy in copies]
     client = server.process(f"{way}-client", user="bob")
     client.request_from_sleep((server.ipv4, port), CONNECTIONS, workers)
     return {worker.name: worker.stop_serving().accepted for worker in workers}

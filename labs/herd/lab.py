@@ -2,16 +2,7 @@
 
 from dataclasses import dataclass
 
-from labs.engine.script import (
-    Finding,
-    Host,
-    Process,
-    Run,
-    Socket,
-    between,
-    exactly,
-    lab,
-)
+from labs.engine.script import Finding, Host, Process, Run, Socket, between, exactly, lab
 
 WORKERS = 8
 CONNECTIONS = 24
@@ -65,7 +56,8 @@ def wait_in_accept(run: Run, server: Host, client: Process) -> None:
         workers=WORKERS,
         count=CONNECTIONS,
     ) as step:
-        crowd = gather_crowd(server, client, "accept", run.port(8081))
+        parent = server.process("accept", user="alice")
+        crowd = gather_crowd(client, parent.listen(run.port(8081)), "accept")
         step.measured(crowd.woken)
 
     with run.step(
@@ -74,7 +66,8 @@ def wait_in_accept(run: Run, server: Host, client: Process) -> None:
         why="The one who has waited longest is woken, and then stands at the end: a strict "
         "rotation, as long as nobody is busy. Chance has no part in it.",
     ) as same:
-        again = gather_crowd(server, client, "again", run.port(8082), way="accept")
+        parent = server.process("again", user="alice")
+        again = gather_crowd(client, parent.listen(run.port(8082)), "accept")
         fewest, most = min(again.shares.values()), max(again.shares.values())
         same.measured(most if most == fewest else 0, again.shares)
 
@@ -89,7 +82,8 @@ def wait_in_epoll(run: Run, server: Host, client: Process) -> None:
         why="epoll asks to be told, and is not exclusive: a connection wakes all who sleep "
         "(ep_poll_callback()). Here is the herd.",
     ) as step:
-        crowd = gather_crowd(server, client, "epoll", run.port(8083))
+        parent = server.process("epoll", user="alice")
+        crowd = gather_crowd(client, parent.listen(run.port(8083)), "epoll")
         step.measured(crowd.woken)
 
     with run.step(
@@ -99,7 +93,10 @@ def wait_in_epoll(run: Run, server: Host, client: Process) -> None:
         "Now the connection is still there when they look, and only one can have it: the others "
         "get EAGAIN.",
     ) as step:
-        crowd = gather_crowd(server, client, "slow", run.port(8084), way="epoll")
+        parent = server.process("slow", user="alice")
+        listener = parent.listen(run.port(8084))
+        parent.make_barrier(WORKERS)
+        crowd = gather_crowd(client, listener, "epoll")
         step.measured(crowd.empty)
 
     with run.step(
@@ -108,7 +105,8 @@ def wait_in_epoll(run: Run, server: Host, client: Process) -> None:
         why="With this flag (since 4.5) epoll waits exclusively, and one is woken "
         "(add_wait_queue_exclusive() in ep_ptable_queue_proc()).",
     ) as step:
-        crowd = gather_crowd(server, client, "exclusive", run.port(8085))
+        parent = server.process("exclusive", user="alice")
+        crowd = gather_crowd(client, parent.listen(run.port(8085)), "exclusive")
         step.measured(crowd.woken)
 
     with run.step(
@@ -118,7 +116,10 @@ def wait_in_epoll(run: Run, server: Host, client: Process) -> None:
         "a connection, the others for the lock. Two wake: who gets the connection, and "
         "who gets the lock next.",
     ) as step:
-        crowd = gather_crowd(server, client, "lock", run.port(8086))
+        parent = server.process("lock", user="alice")
+        listener = parent.listen(run.port(8086))
+        parent.make_lock()
+        crowd = gather_crowd(client, listener, "lock")
         step.measured(crowd.woken)
 
 
@@ -135,7 +136,7 @@ def wait_apart(run: Run, server: Host, client: Process) -> None:
             server.process(f"apart-{number}", user="alice") for number in range(1, WORKERS + 1)
         ]
         listeners = [worker.listen(port, reuseport=True) for worker in workers]
-        step.measured(ask_crowd(client, (server.ipv4, port), listeners, "epoll").woken)
+        step.measured(ask_crowd(client, listeners, "epoll").woken)
 
     parent = server.process("shared", user="alice")
     with run.step(
@@ -147,43 +148,23 @@ def wait_apart(run: Run, server: Host, client: Process) -> None:
         "nothing has changed.",
         workers=WORKERS,
     ) as step:
-        other = run.port(8088)
-        listener = parent.listen(other, reuseport=True)
-        children = [parent.fork(f"child-{number}") for number in range(1, WORKERS + 1)]
-        copies = [child.inherited(listener) for child in children]
-        step.measured(ask_crowd(client, (server.ipv4, other), copies, "epoll").woken)
+        crowd = gather_crowd(client, parent.listen(run.port(8088), reuseport=True), "epoll")
+        step.measured(crowd.woken)
 
 
-def gather_crowd(
-    server: Host,
-    client: Process,
-    name: str,
-    port: int,
-    way: str = "",
-) -> Crowd:
+def gather_crowd(client: Process, listener: Socket, way: str) -> Crowd:
     """Fork workers that wait on one listener, and let connections come."""
-    parent = server.process(name, user="alice")
-    listener = parent.listen(port)
-    if name == "lock":
-        parent.make_lock()
-    if name == "slow":
-        parent.make_barrier(WORKERS)
-    workers = [parent.fork(f"{name}-{number}") for number in range(1, WORKERS + 1)]
-    copies = [worker.inherited(listener) for worker in workers]
-    return ask_crowd(client, (server.ipv4, port), copies, way or name)
+    parent = listener.process
+    return ask_crowd(client, parent.fork_holders(listener, parent.name, WORKERS), way)
 
 
-def ask_crowd(
-    client: Process,
-    address: tuple[str, int],
-    listeners: list[Socket],
-    way: str,
-) -> Crowd:
+def ask_crowd(client: Process, listeners: list[Socket], way: str) -> Crowd:
     """Let each process wait at its listener, and connections come one by one when all sleep."""
     workers = [listener.process for listener in listeners]
     for listener in listeners:
         listener.serve(way)
-    answers = client.request_from_sleep(address, CONNECTIONS, workers)
+    host, (_, port) = workers[0].host, listeners[0].getsockname()
+    answers = client.request_from_sleep((host.ipv4, port), CONNECTIONS, workers)
     served = {worker.name: worker.stop_serving() for worker in workers}
     for worker in workers:
         worker.kill()

@@ -1,7 +1,5 @@
 """Network namespaces: each has its ports, and a socket stays in the one where it was made."""
 
-from socket import AF_UNIX
-
 from labs.engine.script import (
     EADDRINUSE,
     ECONNREFUSED,
@@ -11,13 +9,13 @@ from labs.engine.script import (
     Host,
     Run,
     Step,
+    connect_unix,
     exactly,
     lab,
 )
 
 REQUESTS = 10
 LOOPBACK = "127.0.0.1"
-DOOR = "\0door"  # a name in the abstract namespace of unix(7)
 
 
 @lab(
@@ -149,14 +147,10 @@ def pass_inside(run: Run, host: Host, elsewhere: Host) -> Step:
     ) as step:
         listener = bob.listen(port)
         recluse = host.process("recluse", user="alice", capabilities=["CAP_SYS_ADMIN"])
-        door = bob.socket(AF_UNIX)
-        door.bind(DOOR)
-        door.listen()
-        caller = recluse.socket(AF_UNIX)
-        caller.connect(DOOR)
+        near, far = connect_unix(bob, recluse)
         recluse.unshare_network()
-        door.accept().send_fds(listener)
-        caller.recv_fds().serve()
+        near.send_fds(listener)
+        far.recv_fds().serve()
         answers = client.request((host.ipv4, port), REQUESTS)
         step.measured(answers.by.get("recluse", 0))
     return step

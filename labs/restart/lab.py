@@ -2,7 +2,6 @@
 
 from labs.engine.script import (
     EADDRINUSE,
-    Answers,
     CallError,
     Finding,
     Host,
@@ -82,8 +81,8 @@ def stop_then_start(run: Run, server: Host, elsewhere: Host) -> None:
     ) as step:
         client.wait_for_requests(SOME)
         new = start(server, "new", port, reuseaddr=True)
-        client.wait_for_requests(SOME)
-        report(step, client.stop_load())
+        answers = client.stop_load(after=SOME)
+        step.measured(answers.lost, answers.parts)
         end(new)
 
 
@@ -103,8 +102,8 @@ def overlap(run: Run, server: Host, elsewhere: Host) -> None:
         old.process.stop_serving()
         wait_for_queue(run, server, port)
         old.close()
-        client.wait_for_requests(SOME)
-        report(step, client.stop_load())
+        answers = client.stop_load(after=SOME)
+        step.measured(answers.lost, answers.parts)
 
     with run.step(
         "A third one joins; the second answers what waits, and closes at once",
@@ -116,8 +115,8 @@ def overlap(run: Run, server: Host, elsewhere: Host) -> None:
         third = start(server, "third", port, reuseport=True)
         new.process.stop_serving()
         new.drain_and_close()
-        client.wait_for_requests(SOME)
-        report(step, client.stop_load())
+        answers = client.stop_load(after=SOME)
+        step.measured(answers.lost, answers.parts)
         end(third)
 
 
@@ -140,8 +139,8 @@ def overlap_and_migrate(run: Run, elsewhere: Host) -> Step:
         old.process.stop_serving()
         wait_for_queue(run, server, port)
         old.close()
-        client.wait_for_requests(SOME)
-        report(step, client.stop_load())
+        answers = client.stop_load(after=SOME)
+        step.measured(answers.lost, answers.parts)
         end(new)
     return step
 
@@ -164,8 +163,8 @@ def inherit(run: Run, server: Host, elsewhere: Host) -> None:
         new = parent.fork("new-4").inherited(listener)
         new.serve()
         end(old)
-        client.wait_for_requests(SOME)
-        report(step, client.stop_load())
+        answers = client.stop_load(after=SOME)
+        step.measured(answers.lost, answers.parts)
         new.process.kill()
 
 
@@ -188,9 +187,8 @@ def execute(run: Run, server: Host, elsewhere: Host) -> Step:
             old.process.exec(PYTHON, *arguments)
         except CallError:
             step.skip("there is no /usr/bin/python3 that the server could execute")
-        client.wait_for_requests(SOME)
-        answers = client.stop_load()
-        report(step, answers)
+        answers = client.stop_load(after=SOME)
+        step.measured(answers.lost, answers.parts)
         old.process.kill()
     return step
 
@@ -210,8 +208,8 @@ def pass_over(run: Run, server: Host, elsewhere: Host) -> None:
         passed = hand_over(old, server.process("new-5", user="alice"))
         passed.serve()
         end(old)
-        client.wait_for_requests(SOME)
-        report(step, client.stop_load())
+        answers = client.stop_load(after=SOME)
+        step.measured(answers.lost, answers.parts)
 
 
 def start(
@@ -238,12 +236,4 @@ def end(listener: Socket) -> None:
 
 def wait_for_queue(run: Run, host: Host, port: int) -> None:
     """Wait until a connection waits at a listener that nobody serves."""
-    run.wait_until(
-        lambda: any(row.state == "LISTEN" and row.receive_queue for row in host.sockets(port)),
-        "a connection in a queue",
-    )
-
-
-def report(step: Step, answers: Answers) -> None:
-    """What the load came to; every request is accounted for."""
-    step.measured(answers.lost, answers.parts)
+    run.wait_until(lambda: any(host.queues(port).values()), "a connection in a queue")

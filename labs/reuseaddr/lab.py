@@ -2,19 +2,7 @@
 
 from socket import SO_REUSEADDR, SO_REUSEPORT, SOL_SOCKET
 
-from labs.engine.script import (
-    ANY,
-    EADDRINUSE,
-    OK,
-    Finding,
-    Host,
-    Process,
-    Run,
-    Socket,
-    Step,
-    exactly,
-    lab,
-)
+from labs.engine.script import EADDRINUSE, OK, Finding, Host, Process, Run, Step, exactly, lab
 
 
 @lab(
@@ -50,8 +38,8 @@ def race_to_listen(run: Run, alice: Process, bob: Process) -> None:
         why="Both have the option and neither listens: that is all that "
         "inet_csk_bind_conflict() asks. Who they are it does not ask.",
     ):
-        hers = bound(alice, port, SO_REUSEADDR)
-        his = bound(bob, port, SO_REUSEADDR)
+        hers = alice.bind(port, SO_REUSEADDR)
+        his = bob.bind(port, SO_REUSEADDR)
 
     with run.step(
         "Bob calls listen()",
@@ -109,8 +97,8 @@ def slip_in(run: Run, server: Host, alice: Process, bob: Process) -> None:
         why="No uid is compared, root's neither. From bind() to listen() anybody with the option "
         "can come and take all the clients.",
     ):
-        roots = bound(root, port, SO_REUSEADDR)
-        his = bound(bob, port, SO_REUSEADDR)
+        roots = root.bind(port, SO_REUSEADDR)
+        his = bob.bind(port, SO_REUSEADDR)
         his.listen()
 
     with run.step(
@@ -127,9 +115,9 @@ def slip_in(run: Run, server: Host, alice: Process, bob: Process) -> None:
         expect=OK,
         why="What counts is what her socket has when Bob comes, not what it had at her bind().",
     ):
-        hers = bound(alice, late)
+        hers = alice.bind(late)
         hers.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-        bound(bob, late, SO_REUSEADDR)
+        bob.bind(late, SO_REUSEADDR)
 
 
 def prevent(run: Run, alice: Process, bob: Process) -> list[Step]:
@@ -140,8 +128,8 @@ def prevent(run: Run, alice: Process, bob: Process) -> list[Step]:
         expect=EADDRINUSE.by("bind"),
         why="It takes both. But then her own restart meets TIME_WAIT: see the lab timewait.",
     ):
-        bound(alice, plain)
-        bound(bob, plain, SO_REUSEADDR)
+        alice.bind(plain)
+        bob.bind(plain, SO_REUSEADDR)
 
     with run.step(
         "Alice binds with SO_REUSEPORT alone, Bob with both options",
@@ -149,8 +137,8 @@ def prevent(run: Run, alice: Process, bob: Process) -> list[Step]:
         why="They have SO_REUSEPORT in common, and for that the owner is compared: Bob is another "
         "user. And it helps her past TIME_WAIT as well.",
     ):
-        bound(alice, shared, SO_REUSEPORT)
-        bound(bob, shared, SO_REUSEADDR, SO_REUSEPORT)
+        alice.bind(shared, SO_REUSEPORT)
+        bob.bind(shared, SO_REUSEADDR, SO_REUSEPORT)
 
     with run.step(
         "Alice binds with SO_REUSEADDR and clears it at once; Bob binds with it",
@@ -161,9 +149,9 @@ def prevent(run: Run, alice: Process, bob: Process) -> list[Step]:
     ) as clearing:
         if run.kernel < (6, 8):
             clearing.skip("this kernel goes by what was set at bind()", since="6.8")
-        hers = bound(alice, cleared, SO_REUSEADDR)
+        hers = alice.bind(cleared, SO_REUSEADDR)
         hers.setsockopt(SOL_SOCKET, SO_REUSEADDR, 0)
-        bound(bob, cleared, SO_REUSEADDR)
+        bob.bind(cleared, SO_REUSEADDR)
 
     with run.step(
         "And Alice listens",
@@ -184,8 +172,8 @@ def block_each_other(run: Run, alice: Process, bob: Process) -> None:
         why="listen() compares as bind() did, with what is set now: one of the two sockets has "
         "no option any more.",
     ):
-        hers = bound(alice, port, SO_REUSEADDR)
-        his = bound(bob, port, SO_REUSEADDR)
+        hers = alice.bind(port, SO_REUSEADDR)
+        his = bob.bind(port, SO_REUSEADDR)
         hers.setsockopt(SOL_SOCKET, SO_REUSEADDR, 0)
         his.listen()
 
@@ -203,13 +191,4 @@ def block_each_other(run: Run, alice: Process, bob: Process) -> None:
         why="The port is taken twice and served by nobody.",
     ) as step:
         hers.inode()
-        step.measured(sum(row.state == "LISTEN" for row in alice.host.sockets(port)))
-
-
-def bound(process: Process, port: int, *options: int) -> Socket:
-    """A new socket of a process, with these options, bound to the port of all addresses."""
-    new = process.socket()
-    for option in options:
-        new.setsockopt(SOL_SOCKET, option, 1)
-    new.bind((ANY, port))
-    return new
+        step.measured(alice.host.count(port, "LISTEN"))

@@ -1,7 +1,7 @@
 """SO_REUSEPORT: how processes come to share a port, and what each of them gets."""
 
 from collections.abc import Sequence
-from socket import AF_INET, SO_REUSEPORT, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET
+from socket import AF_INET, SO_REUSEPORT, SOCK_DGRAM, SOL_SOCKET
 
 from labs.engine.script import (
     ANY,
@@ -127,7 +127,8 @@ def fork_first(run: Run, server: Host, port: int) -> Socket:
         why="Both hold one socket, and a socket is bound once (__inet_bind()). The option is "
         "about several sockets, and here is only one.",
     ):
-        shared = reuseport_socket(parent, SOCK_STREAM)
+        shared = parent.socket()
+        shared.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
         twin = parent.fork("child-2").inherited(shared)
         shared.bind((ANY, port))
         twin.bind((ANY, port))
@@ -164,10 +165,10 @@ def lose_a_member(
     ) as step:
         client.connect_many((server.ipv4, port), CONNECTIONS)
         queues = run.wait_for_queues(server, port, CONNECTIONS)
-        before = count_connections(server, port)
+        before = server.count(port, "ESTABLISHED")
         last.close()
         shares = accept_all(others, queues)
-        shares["lost"] = before - count_connections(server, port)
+        shares["lost"] = before - server.count(port, "ESTABLISHED")
         step.measured(sum(shares.values()), shares)
 
     with run.step(
@@ -191,9 +192,7 @@ def share_datagrams(run: Run, client: Process, alice: Process, other: Process) -
         why="The rule of UDP is the same, of another function (udp_lib_get_port()).",
         port=port,
     ):
-        group = [reuseport_socket(process, SOCK_DGRAM) for process in (alice, other)]
-        for member in group:
-            member.bind((ANY, port))
+        group = [process.bind(port, SO_REUSEPORT, kind=SOCK_DGRAM) for process in (alice, other)]
 
     with run.step(
         "{count} datagrams come, each from a socket of its own",
@@ -230,15 +229,3 @@ def accept_all(members: Sequence[Socket], queues: dict[int, int]) -> dict[str, f
     return {
         member.process.name: len(member.accept_many(queues[member.inode()])) for member in members
     }
-
-
-def count_connections(server: Host, port: int) -> int:
-    """How many connections the server has on the port, accepted or not."""
-    return sum(row.state == "ESTABLISHED" for row in server.sockets(port))
-
-
-def reuseport_socket(process: Process, kind: int) -> Socket:
-    """A new socket of a process, with SO_REUSEPORT."""
-    new = process.socket(AF_INET, kind)
-    new.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
-    return new

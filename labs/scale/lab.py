@@ -84,8 +84,7 @@ def serve_together(run: Run, server: Host, client: Process, alone: Sequence[Sock
         "same processors.",
     ) as step:
         listener = parent.listen(run.port(8081))
-        children = [parent.fork(f"child-{number}") for number in range(1, WORKERS + 1)]
-        copies = [child.inherited(listener) for child in children]
+        copies = parent.fork_holders(listener, "child", WORKERS)
         ratio, rounds = compare(client, copies, alone, "exclusive")
         step.measured(ratio, summary(rounds))
     return ratio
@@ -119,8 +118,7 @@ def serve_and_wait(run: Run, server: Host, client: Process) -> float:
     ) as step:
         one = [server.process("waiting-alone", user="alice").listen(run.port(8083))]
         listener = parent.listen(run.port(8084))
-        children = [parent.fork(f"waiting-{number}") for number in range(1, WORKERS + 1)]
-        copies = [child.inherited(listener) for child in children]
+        copies = parent.fork_holders(listener, "waiting", WORKERS)
         ratio, rounds = compare(client, copies, one, "exclusive", work=WORK)
         step.measured(ratio, summary(rounds))
     return ratio
@@ -160,8 +158,7 @@ def serve(client: Process, listeners: Sequence[Socket], way: str, work: int = 0)
     count = WORK_REQUESTS if work else REQUESTS
     host, port = listeners[0].process.host.ipv4, listeners[0].getsockname()[1]
     client.load((host, port), count, clients=CLIENTS)
-    client.wait_for_requests(count)
-    answers = client.stop_load()
+    answers = client.stop_load(after=count)
     served = [listener.process.stop_serving() for listener in listeners]
     return Round(
         answers.answered / max(answers.elapsed, 1) * 1_000_000,

@@ -56,7 +56,7 @@ def close_first(run: Run, old: Process, new: Process, client: Process, port: int
     ) as left:
         listener = old.listen(port)
         leave(run, listener, client, port)
-        left.measured(count(server, port, "TIME_WAIT"))
+        left.measured(server.count(port, "TIME_WAIT"))
 
     with run.step(
         "Its timer is read",
@@ -106,7 +106,7 @@ def close_second(run: Run, old: Process, new: Process, client: Process, port: in
         accepted.close()
         run.wait_until_none(old.host, port, "LAST_ACK")
         wait_for(run, client.host, own_port, "TIME_WAIT")
-        step.measured(count(client.host, own_port, "TIME_WAIT"))
+        step.measured(client.host.count(own_port, "TIME_WAIT"))
 
     with run.step(
         "The listener is closed, and its successor asks, without any option",
@@ -294,11 +294,6 @@ def leave(run: Run, listener: Socket, client: Process, port: int) -> None:
     part(run, accepted, connected, port)
 
 
-def count(host: Host, port: int, state: str) -> int:
-    """How many sockets of the host's on this port are in a state."""
-    return sum(row.state == state for row in host.sockets(port))
-
-
 def wait_for(run: Run, host: Host, port: int, state: str) -> None:
     """Wait until one is."""
-    run.wait_until(lambda: count(host, port, state) == 1, f"one in {state}")
+    run.wait_until(lambda: host.count(port, state) == 1, f"one in {state}")

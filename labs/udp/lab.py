@@ -9,7 +9,6 @@ from socket import (
     SO_REUSEADDR,
     SO_REUSEPORT,
     SOCK_DGRAM,
-    SOL_SOCKET,
     inet_aton,
 )
 
@@ -292,11 +291,7 @@ def reach_a_group(run: Run, alice: Process, port: int) -> None:
 
 def bind(process: Process, port: int, *options: int, address: str = ANY) -> Socket:
     """A UDP socket with these options, bound."""
-    socket = process.socket(kind=SOCK_DGRAM)
-    for option in options:
-        socket.setsockopt(SOL_SOCKET, option, 1)
-    socket.bind((address, port))
-    return socket
+    return process.bind(port, *options, address=address, kind=SOCK_DGRAM)
 
 
 def join(socket: Socket) -> None:

@@ -9,13 +9,7 @@ import errno
 import socket
 from dataclasses import dataclass, field
 
-from labs.engine.backends.fake_kernel import (
-    IPV4_WILDCARD,
-    FakeHost,
-    FakeSocket,
-    Hangs,
-    refusal,
-)
+from labs.engine.backends.fake_kernel import IPV4_WILDCARD, FakeHost, FakeSocket, Hangs, refusal
 
 
 @dataclass(eq=False)

@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labs.engine.backends.fake_kernel import FakeHost, parse_end
+from labs.engine.model import OUTCOMES, TIMES
 
 if TYPE_CHECKING:
     from labs.engine.backends.fake_kernel import FakeSocket
     from labs.engine.model import Address, Tally
 
-OUTCOMES = ("answered", "refused", "reset", "timed out")
 FIRST_PORT = 32_768
 LOAD = 100  # requests: a load goes on for as long as it likes
 
@@ -81,4 +81,4 @@ def request(host: FakeHost, address: Address, count: int, first_port: int) -> Ta
             server.accepted += 1
             counts["answered"] += 1
             counts[f"by {server.name}"] = counts.get(f"by {server.name}", 0) + 1
-    return {**counts, "elapsed": 0, "median": 0, "ninety-ninth": 0}
+    return counts | dict.fromkeys(TIMES, 0)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 ROOT = os.path.realpath(f"{__file__}/../../../..")
 GUEST = "labs.engine.kernels.guest"
-MEMORY = 192  # MiB
+UML_MEMORY = 192  # MiB; with what the machine takes besides at most 256, so that of QEMU less
+QEMU_MEMORY = 160
 BOOT_DEADLINE = 15.0  # seconds until the guest's first word
 DEADLINE = 10.0  # seconds that a process inside may take to answer
 SILENCE = 120.0  # seconds without an event, TIME_WAIT's 60 included
@@ -242,9 +243,9 @@ def machine_program(kernel: Kernel, module: str, channel: int) -> Program:
     if kernel.machine is Machine.QEMU:
         from labs.engine.kernels.qemu import prepare_qemu
 
-        return prepare_qemu(kernel, guest, variables, MEMORY, channel)
+        return prepare_qemu(kernel, guest, variables, QEMU_MEMORY, channel)
     variables[ENTROPY_VARIABLE] = os.urandom(ENTROPY_SIZE).hex()
-    return functools.partial(uml_command, kernel, guest, variables, MEMORY, channel)
+    return functools.partial(uml_command, kernel, guest, variables, UML_MEMORY, channel)
 
 
 def python_path() -> str:

@@ -17,15 +17,10 @@ import sys
 import tty
 from typing import TYPE_CHECKING
 
-from labs.engine.agent import (
-    encode,
-)
+from labs.engine.agent import encode
 from labs.engine.backends.namespaces.init import mount
 from labs.engine.kernels.dependencies import loading_order, read_dependencies
-from labs.engine.system import (
-    checked,
-    libc,
-)
+from labs.engine.system import checked, libc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,14 +165,13 @@ def serve(channel: Channel) -> None:
                 "language": str(language),
                 "deadline": float(deadline),
             }:
-                channel.send(run(channel, name, (seed, language), deadline))
+                channel.send(run(channel, name, seed, language, deadline))
             case _:
                 raise ValueError(request)
 
 
-def run(channel: Channel, name: str, how: tuple[int | None, str], deadline: float) -> Message:
-    """Run one lab, by this seed and in this language, and tell its events."""
-    seed, language = how
+def run(channel: Channel, name: str, seed: int | None, language: str, deadline: float) -> Message:
+    """Run one lab and tell its events; returns the last word on it."""
     from labs.engine.backends.namespaces.backend import open_namespaces
     from labs.engine.catalogue import find_lab
     from labs.engine.errors import BindlabError

@@ -12,11 +12,7 @@ import errno
 import os
 import struct
 
-from labs.engine.system import (
-    checked,
-    libc,
-    prctl,
-)
+from labs.engine.system import checked, libc, prctl
 
 SYS_LANDLOCK_CREATE_RULESET = 444
 SYS_LANDLOCK_ADD_RULE = 445

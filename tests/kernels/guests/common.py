@@ -3,9 +3,7 @@
 import os
 
 from labs.engine.kernels import guest
-from labs.engine.system import (
-    libc,
-)
+from labs.engine.system import libc
 
 
 def be_ready() -> guest.Channel:

@@ -10,15 +10,9 @@ import struct
 import subprocess
 from typing import TYPE_CHECKING
 
-from labs.engine.backends.namespaces.init import (
-    bring_up_loopback,
-    write_sysctl,
-)
+from labs.engine.backends.namespaces.init import bring_up_loopback, write_sysctl
 from labs.engine.kernels import guest
-from labs.engine.system import (
-    CLONE_NEWNET,
-    unshare,
-)
+from labs.engine.system import CLONE_NEWNET, unshare
 from tests.kernels.guests.common import be_ready, power_off
 
 if TYPE_CHECKING:

@@ -25,11 +25,7 @@ from labs.engine.agent import (
     encode,
     move_channel,
 )
-from labs.engine.system import (
-    PR_SET_NAME,
-    prctl,
-    take_user,
-)
+from labs.engine.system import PR_SET_NAME, prctl, take_user
 from labs.engine.warm_parent import WarmParent, end_process
 
 TYPE_CHECKING = False

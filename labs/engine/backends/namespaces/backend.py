@@ -17,9 +17,7 @@ from labs.engine.backends.namespaces.keeper import keep
 from labs.engine.backends.namespaces.missing import explain, with_alternative
 from labs.engine.capabilities import capability_mask
 from labs.engine.errors import BindlabError, CannotRun, EngineError, LabError, Unsupported
-from labs.engine.model import (
-    OpenedHost,
-)
+from labs.engine.model import OpenedHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

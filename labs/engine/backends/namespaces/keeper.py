@@ -18,17 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from labs.engine.agent import (
-    Stream,
-    answer_to,
-)
-from labs.engine.system import (
-    CLONE_NEWNET,
-    CLONE_NEWUSER,
-    PR_SET_PDEATHSIG,
-    prctl,
-    unshare,
-)
+from labs.engine.agent import Stream, answer_to
+from labs.engine.system import CLONE_NEWNET, CLONE_NEWUSER, PR_SET_PDEATHSIG, prctl, unshare
 
 if TYPE_CHECKING:
     from labs.engine.agent import Message

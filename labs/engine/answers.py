@@ -1,0 +1,85 @@
+"""What processes at work have counted: requests and what came of them, wake-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from labs.engine.errors import LabError
+from labs.engine.model import OUTCOMES, TIMES
+
+if TYPE_CHECKING:
+    from labs.engine.model import CallResult, Tally
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a serving process did: connections it accepted, wake-ups that found none, sleeps."""
+
+    accepted: int
+    empty: int
+    switches: int
+
+    @staticmethod
+    def of(result: CallResult) -> Served:
+        """What a process has counted."""
+        counts = tally(result)
+        return Served(counts["accepted"], counts["empty"], counts["switches"])
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What came of requests; `by` is who answered how many.
+
+    `woken` is how often waiting processes woke for all of it, by pid, where they were looked at. Of
+    all the time and of one request's `median` and `ninety_ninth` percentile: microseconds.
+    """
+
+    answered: int
+    refused: int
+    reset: int
+    timed_out: int
+    by: Mapping[str, int]
+    woken: Mapping[str, int]
+    elapsed: int
+    median: int
+    ninety_ninth: int
+
+    @property
+    def lost(self) -> int:
+        """Requests without an answer."""
+        return self.refused + self.reset + self.timed_out
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Each outcome and how often."""
+        counts = (self.answered, self.refused, self.reset, self.timed_out)
+        return dict(zip(OUTCOMES, counts, strict=True))
+
+    @staticmethod
+    def of(result: CallResult) -> Answers:
+        """What a process has counted; LabError where an outcome is missing."""
+        counts = tally(result)
+        outcomes = [counts[name] for name in OUTCOMES]
+        by, woken = with_prefix("by ", counts), with_prefix("woken ", counts)
+        if sum(outcomes) != counts["asked"] or sum(by.values()) != counts["answered"]:
+            raise LabError(f"Not every request is accounted for: {dict(counts)}.")
+        answered, refused, reset, timed_out = outcomes
+        times = (counts[name] for name in TIMES)
+        return Answers(answered, refused, reset, timed_out, by, woken, *times)
+
+
+def with_prefix(prefix: str, counts: Tally) -> dict[str, int]:
+    """Counts whose names begin so, without that."""
+    return {
+        name.removeprefix(prefix): count
+        for name, count in counts.items()
+        if name.startswith(prefix)
+    }
+
+
+def tally(result: CallResult) -> Tally:
+    """What a call has counted."""
+    assert isinstance(result.value, Mapping)
+    return result.value
