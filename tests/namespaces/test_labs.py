@@ -430,7 +430,7 @@ def test_scale_differs_where_several_are_far_slower_than_one(
     serve = Socket.serve
 
     def slowly(socket: Socket, way: str = "epoll", *, pause: int = 0) -> None:
-        serve(socket, way, pause=pause if "alone" in socket.process.name else pause + 8000)
+        serve(socket, way, pause=pause if "alone" in socket.process.name else pause + 20_000)
 
     monkeypatch.setattr(Socket, "serve", slowly)
     status, steps = run(LABS["scale"], backend, Layout(None))

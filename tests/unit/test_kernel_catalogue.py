@@ -32,6 +32,7 @@ from labs.engine.kernels.store import (
     store_errors,
     write_document,
 )
+from labs.engine.kernels.uml import read_version
 from tests.support import ROOT, TIMEOUT, ended, run
 
 NAME = "uml:6.1"
@@ -156,6 +157,22 @@ def test_a_kernel_may_be_a_link_and_a_file_beside(
         assert kernel.name == name
         assert kernel.image.is_absolute()
         assert kernel.image.samefile("linux")
+
+
+@pytest.mark.parametrize(
+    ("content", "version"),
+    [
+        (b"\x7fELF\0Linux version 6.1.176 (a@b) (gcc 12)\0", (6, 1)),
+        (b"\x7fELF\0Linux version %s\0Linux version 7.2.0-rc3+ (a@b)\0", (7, 2)),
+        (b"\x7fELF\0", ()),
+    ],
+)
+def test_a_uml_kernel_says_its_version(
+    tmp_path: Path, content: bytes, version: tuple[int, ...]
+) -> None:
+    image = tmp_path / "linux"
+    image.write_bytes(content)
+    assert read_version(image) == version
 
 
 def test_a_program_without_umls_help_is_no_kernel(tmp_path: Path) -> None:

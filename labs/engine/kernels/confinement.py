@@ -35,7 +35,11 @@ from labs.engine.backends.namespaces.init import (
 )
 from labs.engine.backends.namespaces.keeper import part_from
 from labs.engine.capabilities import capability_mask
-from labs.engine.kernels.restriction import PR_SET_NO_NEW_PRIVS, restrict
+from labs.engine.kernels.restriction import (
+    PR_SET_NO_NEW_PRIVS,
+    hide_extended_registers,
+    restrict,
+)
 from labs.engine.system import (
     CLONE_NEWNET,
     CLONE_NEWUSER,
@@ -66,11 +70,15 @@ CAPABILITIES = capability_mask(["CAP_DAC_READ_SEARCH"])
 
 @dataclass(frozen=True)
 class Command:
-    """A machine's program: its path, its arguments from number 0 on, and further variables."""
+    """A machine's program: its path, its arguments from number 0 on, and further variables.
+
+    Where `few_registers`, ptrace(2) shows it no registers of its processes but those of FXSAVE.
+    """
 
     path: str
     arguments: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
+    few_registers: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,6 +190,8 @@ def execute(start: Start, scratch: str) -> NoReturn:
     command = start.program(scratch)
 
     def become() -> NoReturn:
+        if command.few_registers:
+            hide_extended_registers()
         os.execve(command.path, command.arguments, os.environ | command.environment)
 
     take_steps(Stream(start.channel), (f"start {command.path}", become))

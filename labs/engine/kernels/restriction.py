@@ -11,8 +11,12 @@ import ctypes
 import errno
 import os
 import struct
+from typing import TYPE_CHECKING
 
 from labs.engine.system import checked, libc, prctl
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SYS_LANDLOCK_CREATE_RULESET = 444
 SYS_LANDLOCK_ADD_RULE = 445
@@ -36,6 +40,10 @@ X32_SYSCALL_BIT = 0x40000000  # the same calls by other numbers
 NUMBER, ARCHITECTURE = 0, 4  # offsets in struct seccomp_data
 # UML does it once, to its own memory's file, and would end without.
 FCHMOD = 91
+PTRACE = 101
+REQUEST, ADDRESS = 16, 32  # ptrace()'s first and third argument, offsets in struct seccomp_data
+PTRACE_GETREGSET, PTRACE_SETREGSET = 0x4204, 0x4205
+NT_X86_XSTATE = 0x202
 # On x86-64, which is all that UML runs on here.
 REFUSED = (
     *(90, 268, 452),  # chmod, fchmodat, fchmodat2
@@ -77,23 +85,48 @@ def refuse_calls() -> None:
     """Seccomp's part: the refused calls fail with EROFS, and fchmod() does nothing."""
     returns = dict.fromkeys(REFUSED, SECCOMP_RET_ERRNO | errno.EROFS)
     returns[FCHMOD] = SECCOMP_RET_ERRNO
-    instructions = [
+    instructions = []
+    for number, result in returns.items():
+        instructions += [
+            instruction(JUMP_IF_EQUAL, number, 0, 1),
+            instruction(RETURN, result),
+        ]
+    filter_calls(instructions)
+
+
+def hide_extended_registers() -> None:
+    """Let ptrace(2) know no registers but those of FXSAVE, for good: EIO, as from old hardware.
+
+    Raises OSError where PR_SET_NO_NEW_PRIVS is not set.
+    """
+    filter_calls(
+        [
+            instruction(JUMP_IF_EQUAL, PTRACE, 0, 6),
+            instruction(LOAD, REQUEST),
+            instruction(JUMP_IF_EQUAL, PTRACE_GETREGSET, 1, 0),
+            instruction(JUMP_IF_EQUAL, PTRACE_SETREGSET, 0, 3),
+            instruction(LOAD, ADDRESS),
+            instruction(JUMP_IF_EQUAL, NT_X86_XSTATE, 0, 1),
+            instruction(RETURN, SECCOMP_RET_ERRNO | errno.EIO),
+        ]
+    )
+
+
+def filter_calls(instructions: Sequence[bytes]) -> None:
+    """Install a filter; it begins with a call's number loaded, and allows what it does not name."""
+    program = [
         instruction(LOAD, ARCHITECTURE),
         instruction(JUMP_IF_EQUAL, AUDIT_ARCH_X86_64, 1, 0),
         instruction(RETURN, SECCOMP_RET_KILL_PROCESS),
         instruction(LOAD, NUMBER),
         instruction(JUMP_IF_AT_LEAST, X32_SYSCALL_BIT, 0, 1),
         instruction(RETURN, SECCOMP_RET_KILL_PROCESS),
+        *instructions,
+        instruction(RETURN, SECCOMP_RET_ALLOW),
     ]
-    for number, result in returns.items():
-        instructions += [
-            instruction(JUMP_IF_EQUAL, number, 0, 1),
-            instruction(RETURN, result),
-        ]
-    instructions.append(instruction(RETURN, SECCOMP_RET_ALLOW))
-    code = ctypes.create_string_buffer(b"".join(instructions))
-    program = struct.pack("HxxxxxxP", len(instructions), ctypes.addressof(code))
-    checked(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0))
+    code = ctypes.create_string_buffer(b"".join(program))
+    header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
+    checked(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0))
 
 
 def instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import re
 from typing import TYPE_CHECKING
 
 from labs.engine.kernels.confinement import Command
+from labs.engine.system import libc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from labs.engine.kernels.kernel import Kernel
 
@@ -17,6 +22,16 @@ BLACKLIST = (
     *("raid6_select_algo", "raid6_init", "init_btrfs_fs", "calibrate_xor_blocks"),
     "init_zswap",
 )
+
+# Before this version a kernel keeps 2,696 bytes of a process's registers (HOST_FP_SIZE): AVX-512
+# and protection keys. Where the processor has more, as AMX, ptrace(2) takes none back from it, and
+# the guest panics; it does with those of FXSAVE where ptrace knows no others.
+KEEPS_ALL_REGISTERS = (6, 13)
+AT_MINSIGSTKSZ = 51  # getauxval(3): what a signal takes of the stack, with all registers
+LARGEST_SIGNAL = 4096  # bytes, with those 2,696
+# Of AVX's registers only half is then kept for each thread: the C library is to use none. To other
+# libraries they are what they always are between calls, nobody's.
+NO_AVX = "glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-AVX_Fast_Unaligned_Load"
 
 
 def uml_command(
@@ -33,6 +48,9 @@ def uml_command(
     from /dev/tty1 goes over the descriptor `channel`. It writes to the folder `scratch`.
     """
     init, *arguments = program
+    few_registers = has_many_registers() and read_version(kernel.image) < KEEPS_ALL_REGISTERS
+    if few_registers:
+        variables = {**variables, "GLIBC_TUNABLES": NO_AVX}
     options = (
         f"mem={memory}M",
         "root=/dev/root",
@@ -54,7 +72,25 @@ def uml_command(
         "--",
         *arguments,
     )
-    return Command(str(kernel.image), (str(kernel.image), *options), {"TMPDIR": scratch})
+    path = str(kernel.image)
+    return Command(path, (path, *options), {"TMPDIR": scratch}, few_registers)
+
+
+def has_many_registers() -> bool:
+    """Whether this processor has more registers than an old UML keeps."""
+    getauxval = libc.getauxval
+    getauxval.restype = ctypes.c_ulong
+    return int(getauxval(ctypes.c_ulong(AT_MINSIGSTKSZ))) > LARGEST_SIGNAL
+
+
+def read_version(image: Path) -> tuple[int, ...]:
+    """Version and patch level of a kernel that is a program, from its banner; () without one."""
+    with (
+        image.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        banner = re.search(rb"Linux version (\d+)\.(\d+)", content)
+        return tuple(map(int, banner.groups())) if banner else ()
 
 
 def quoted(value: str) -> str:
