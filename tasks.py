@@ -54,7 +54,7 @@ MATRIX_HELP = {
 IMAGE_HELP = {
     "bootstrap": "first make the Debian image from packages, where no registry can be reached",
     "mirror": "with --bootstrap: get Debian's packages from this address",
-    "only": "build this image alone: base or workbench",
+    "only": "build this image alone: base, nginx, haproxy, gunicorn or workbench",
 }
 
 

@@ -1552,7 +1552,7 @@ class BackendContract:
         alice, bob = server.start("alice"), client.start("bob", BOB)
         alice.do("make_lock")
         assert alice.do("serve", alice.listening(), way, "first", 0) == 0
-        asked = bob.tally("request", (SERVER.ipv4, PORT), 5, 0)
+        asked = bob.tally("request", (SERVER.ipv4, PORT), 5, 0, "")
         assert (asked["asked"], asked["answered"], asked["by first"]) == (5, 5, 5)
         served = alice.tally("stop")
         assert served["accepted"] == 5
@@ -1560,7 +1560,7 @@ class BackendContract:
         assert alice.do("socket", IPV4, TCP, 0) > 3
 
     def test_a_request_is_refused_where_nobody_listens(self, server: Host) -> None:
-        asked = server.start("alice").tally("request", ("127.0.0.1", PORT), 3, 0)
+        asked = server.start("alice").tally("request", ("127.0.0.1", PORT), 3, 0, "")
         assert (asked["asked"], asked["refused"]) == (3, 3)
 
     def test_requests_come_from_one_port_after_the_other(self, server: Host) -> None:
@@ -1571,7 +1571,7 @@ class BackendContract:
 
         def ask() -> list[list[str]]:
             ports = range(20_000, 20_020)
-            tallies = [client.tally("request", ("127.0.0.1", PORT), 1, port) for port in ports]
+            tallies = [client.tally("request", ("127.0.0.1", PORT), 1, port, "") for port in ports]
             return [[name for name in tally if name.startswith("by ")] for tally in tallies]
 
         first = ask()
@@ -1588,7 +1588,7 @@ class BackendContract:
             child.do("serve", listener, way, child.name, 0)
         pids = (first.started.pid, second.started.pid)
         client = server.start("client", BOB)
-        asked = client.tally("request_from_sleep", ("127.0.0.1", PORT), 20, pids)
+        asked = client.tally("request_from_sleep", ("127.0.0.1", PORT), 20, pids, "")
         assert asked["answered"] == 20
         assert sum(asked.get(f"woken {pid}", 20) for pid in pids) >= 20
         served = [child.tally("stop") for child in (first, second)]
@@ -1606,7 +1606,7 @@ class BackendContract:
             child.do("serve", listener, "epoll", child.name, 0)
         pids = tuple(child.started.pid for child in children)
         client = server.start("client", BOB)
-        asked = client.tally("request_from_sleep", ("127.0.0.1", PORT), 5, pids)
+        asked = client.tally("request_from_sleep", ("127.0.0.1", PORT), 5, pids, "")
         assert asked["answered"] == 5
         served = [child.tally("stop") for child in children]
         assert sum(tally["accepted"] for tally in served) == 5
@@ -1618,12 +1618,12 @@ class BackendContract:
     def test_a_load_ends_when_all_is_asked(self, server: Host) -> None:
         alice, bob = server.start("alice"), server.start("bob")
         alice.do("serve", alice.listening(), "epoll", "alice", 0)
-        assert bob.do("load", ("127.0.0.1", PORT), 10, 2) == 0
+        assert bob.do("load", ("127.0.0.1", PORT), 10, 2, "") == 0
         assert bob.do("wait_for_requests", 3) == 0
         done = bob.tally("stop")
         assert done["asked"] <= 10
         assert done["asked"] == done["answered"]
-        assert bob.tally("request", ("127.0.0.1", PORT), 1, 0)["answered"] == 1
+        assert bob.tally("request", ("127.0.0.1", PORT), 1, 0, "")["answered"] == 1
 
     def test_to_drain_is_to_answer_what_waits(self, server: Host) -> None:
         alice = server.start("alice")
@@ -1653,7 +1653,7 @@ class BackendContract:
             alice.ask("stop")
         alice.do("serve", alice.listening(), "epoll", "alice", 0)
         with pytest.raises(LabError):
-            alice.ask("load", ("127.0.0.1", PORT), 1, 1)
+            alice.ask("load", ("127.0.0.1", PORT), 1, 1, "")
 
     def test_a_socket_stays_where_it_was_made(self, server: Host, client: Host) -> None:
         try:
@@ -1664,7 +1664,7 @@ class BackendContract:
         bob = client.start("bob", BOB)
         listener = alice.listening()
         assert alice.do("unshare", CLONE_NEWNET) == 0
-        assert bob.tally("request", ("127.0.0.1", PORT), 1, 0)["refused"] == 1
+        assert bob.tally("request", ("127.0.0.1", PORT), 1, 0, "")["refused"] == 1
         assert bob.connected(SERVER.ipv4) > 0
         assert alice.accepted(listener) > 0
         assert alice.listening() > 0

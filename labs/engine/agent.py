@@ -1,7 +1,7 @@
 """The agent: one real process of a lab, which makes one call at a time for the lab's script.
 
-Standard library only, as is the worker beside it, so that both can be carried to wherever the
-process has to be.
+Standard library only, as are the modules beside it that it uses, so that all can be carried to
+wherever the process has to be.
 
 A message is one line of JSON on a stream socket; descriptors and the sender's credentials may
 travel beside it. End of file means exit.
@@ -18,6 +18,7 @@ import signal
 import socket
 import struct
 
+from labs.engine.spawned import Spawned, write_text
 from labs.engine.system import CLONE_NEWNET, pidfd_getfd, setfsuid, setns, stay_readable, unshare
 from labs.engine.worker import Barrier, Load, Lock, Server, ask_sleepers, drain, request
 
@@ -121,6 +122,7 @@ class Agent:
         self.worker: Server | Load | None = None
         self.lock: Lock | None = None
         self.barrier: Barrier | None = None
+        self.spawned = Spawned()
         self.network = -1  # the network namespace that it has left
         self.exit_status: int | None = None
 
@@ -281,8 +283,8 @@ class Agent:
         self.barrier = Barrier(count)
         return 0
 
-    def call_load(self, address: list[Json], count: int, clients: int) -> Json:
-        self._work(lambda: Load(as_end(address), count, clients))
+    def call_load(self, address: list[Json], count: int, clients: int, words: str) -> Json:
+        self._work(lambda: Load(as_end(address), count, clients, words))
         return 0
 
     def call_wait_for_requests(self, count: int) -> Json:
@@ -301,11 +303,13 @@ class Agent:
         worker, self.worker = self.worker, None
         return dict(worker.stop())
 
-    def call_request(self, address: list[Json], count: int, first_port: int) -> Json:
-        return dict(request(as_end(address), count, first_port))
+    def call_request(self, address: list[Json], count: int, first_port: int, words: str) -> Json:
+        return dict(request(as_end(address), count, first_port, words))
 
-    def call_request_from_sleep(self, address: list[Json], count: int, pids: list[int]) -> Json:
-        return dict(ask_sleepers(as_end(address), count, pids))
+    def call_request_from_sleep(
+        self, address: list[Json], count: int, pids: list[int], words: str
+    ) -> Json:
+        return dict(ask_sleepers(as_end(address), count, pids, words))
 
     def _work(self, start: Callable[[], Server | Load]) -> None:
         if self.worker is not None:
@@ -354,6 +358,27 @@ class Agent:
             os.execve(path, arguments, {"PATH": os.defpath, "LANG": "C.UTF-8"})
         finally:
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it
+
+    # --- programs that it starts ---
+
+    def call_posix_spawn(self, program: str, arguments: list[str]) -> Json:
+        return self.spawned.start(program, arguments)
+
+    def call_kill(self, pid: int, number: int) -> Json:
+        os.kill(pid, number)
+        return 0
+
+    def call_read_output(self, pid: int) -> Json:
+        """What a program that it started has written, in the end."""
+        return self.spawned.read_output(pid)
+
+    def call_waitpid(self, pid: int) -> Json:
+        """The status of a program that it started; None while it runs (WNOHANG)."""
+        return self.spawned.find_status(pid)
+
+    def call_write_text(self, path: str, text: str) -> Json:
+        write_text(path, text)
+        return 0
 
     def call_sched_setaffinity(self, processor: int) -> Json:
         os.sched_setaffinity(0, [processor])

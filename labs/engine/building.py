@@ -46,8 +46,10 @@ def choose_recipes(options: BuildOptions) -> Sequence[Recipe]:
         raise UsageError("--mirror says where --bootstrap gets its packages; it needs that.")
     recipes = [recipe for recipe in RECIPES if options.only in ("", recipe.folder)]
     if not recipes:
-        names = " and ".join(recipe.folder for recipe in RECIPES)
-        raise UsageError(f"There is no image {options.only}; there are {names}.")
+        *names, last = (recipe.folder for recipe in RECIPES)
+        raise UsageError(
+            f"There is no image {options.only}; there are {', '.join(names)} and {last}."
+        )
     return recipes
 
 

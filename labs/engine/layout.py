@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from random import Random
 
 ROOT = "root"
+# Users who are no invention of the lab: Debian's account of web servers (base-passwd) is for a
+# server that takes its users by the name of an account alone.
+ACCOUNTS = {ROOT: 0, "www-data": 33}
 FIRST_UID = 64_001
 FIRST_NETWORK = 77
 
@@ -30,7 +33,7 @@ class Layout:
         self._random = None if seed is None else make_random(seed)
         self._network = self._random.choice(NETWORKS) if self._random else FIRST_NETWORK
         self._ports: dict[int, int] = {}
-        self._uids = {ROOT: 0}
+        self._uids = dict(ACCOUNTS)
         self._hosts: list[str] = []
         if self._random:
             # The two that every lab knows, first, so that they do not depend on who comes when.
@@ -50,7 +53,7 @@ class Layout:
         if user not in self._uids:
             taken = set(self._uids.values())
             fixed = {"alice": FIRST_UID, "bob": FIRST_UID + 1}
-            others = FIRST_UID + 2 + sum(name not in (ROOT, *fixed) for name in self._uids)
+            others = FIRST_UID + 2 + sum(name not in (*ACCOUNTS, *fixed) for name in self._uids)
             self._uids[user] = self._draw(UIDS, taken) if self._random else fixed.get(user, others)
         return self._uids[user]
 

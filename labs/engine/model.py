@@ -231,13 +231,14 @@ class ProcessRow:
     """One process as /proc shows it on its host; `capabilities` is CapEff, a bit mask.
 
     Its sockets are left out where the host may not look into it: a user namespace that is neither
-    the host's nor below it.
+    the host's nor below it. `parent` is the pid of its parent.
     """
 
     pid: int
     credentials: Credentials
     capabilities: int
     sockets: tuple[OpenSocket, ...]
+    parent: int = 0
 
 
 @dataclass(frozen=True)
@@ -337,7 +338,8 @@ class ProcessPlan:
     It starts with exactly these capabilities(7), by name, permitted and effective, root too. Where
     `outer_uid` is given, the process has a user namespace of its own, in which `uid` stands for
     this one of the run's (user_namespaces(7)) and nothing else is mapped; a backend that cannot
-    choose takes another uid that differs.
+    choose takes another uid that differs. It can start the `program` of this name, a real server
+    or client, and write below /tmp; Unsupported where there is none.
     """
 
     name: str
@@ -345,6 +347,7 @@ class ProcessPlan:
     uid: int
     capabilities: tuple[str, ...] = ()
     outer_uid: int | None = None
+    program: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,19 @@ from labs.engine.model import (
     CallResult,
     HostPlan,
     OpenedHost,
+    ProcessRow,
     Publication,
     Reference,
     SocketRow,
 )
+from labs.engine.programs import HasPid, Program
 from labs.engine.session import CallError, Session
 from labs.engine.strace import CLONE_NEWNET
 
 ANY = "0.0.0.0"
 BACKLOG = 128
 DOOR = "\0handover"  # a name in the abstract namespace of unix(7)
+HTTP_GET = "GET / HTTP/1.0\r\n\r\n"  # after whose answer the server closes
 
 
 class Host:
@@ -43,21 +46,33 @@ class Host:
         self.machine_port = opened.machine_port
 
     def process(
-        self, name: str, *, user: str, capabilities: Sequence[str] = (), outer: str = ""
+        self,
+        name: str,
+        *,
+        user: str,
+        capabilities: Sequence[str] = (),
+        outer: str = "",
+        program: str = "",
     ) -> "Process":
         """Start a process that takes its user before it makes a socket.
 
         It has the capabilities(7) that are named and no others, root too. With an `outer` user it
         is in a user namespace of its own: its uid there is the user's, and to the rest of the run
-        it is the outer one. Other processes may have the same outer user.
+        it is the outer one. Other processes may have the same outer user. It can `spawn` the
+        `program` of this name; where there is none, the step is skipped.
         """
-        pid = self._session.start_process(name, self.name, user, capabilities, outer)
+        pid = self._session.start_process(name, self.name, user, capabilities, outer, program)
         return Process(self._session, name, self, pid)
 
     def sockets(self, port: int) -> list[SocketRow]:
         """What sock_diag says of this host now: its sockets with this local port."""
-        rows = self._session.sockets(self.name)
+        rows = self._session.observe(self.name).sockets
         return [row for row in rows if row.local[1] == port]
+
+    def processes(self) -> list[ProcessRow]:
+        """What /proc says of this host now: its processes, in the order of their pids."""
+        rows = self._session.observe(self.name).processes
+        return sorted(rows, key=lambda row: row.pid)
 
     def count(self, port: int, state: str) -> int:
         """How many of its sockets with this local port are in a state."""
@@ -141,30 +156,33 @@ class Process:
         results = self.perform(*calls)
         return [Socket(self, number(result)) for result in results[::2]]
 
-    def request(self, address: Address, count: int = 1, *, first_port: int = 0) -> Answers:
+    def request(
+        self, address: Address, count: int = 1, *, first_port: int = 0, words: str = ""
+    ) -> Answers:
         """Connect so many times, one after the other, and read what comes until the end.
 
-        With a `first_port` each connection comes from the next port, counted from there.
+        With a `first_port` each connection comes from the next port, counted from there. The client
+        says the `words` first, such as HTTP_GET, whose answer then says in its body who gave it.
         """
-        (result,) = self.perform(call("request", address, count, first_port))
+        (result,) = self.perform(call("request", address, count, first_port, words))
         return Answers.of(result)
 
     def request_each(self, address: Address, ports: Sequence[int]) -> "list[str]":
         """Connect once from each of these ports, in one message: who answered each."""
-        results = self.perform(*(call("request", address, 1, port) for port in ports))
+        results = self.perform(*(call("request", address, 1, port, "") for port in ports))
         return [next(iter(Answers.of(result).by), "") for result in results]
 
     def request_from_sleep(
-        self, address: Address, count: int, waiting: "Sequence[Process]"
+        self, address: Address, count: int, waiting: Sequence[HasPid], *, words: str = ""
     ) -> Answers:
         """The same as `request`, each time only when all of the waiting processes sleep."""
         pids = tuple(process.pid for process in waiting)
-        (result,) = self.perform(call("request_from_sleep", address, count, pids))
+        (result,) = self.perform(call("request_from_sleep", address, count, pids, words))
         return Answers.of(result)
 
-    def load(self, address: Address, count: int, *, clients: int) -> None:
+    def load(self, address: Address, count: int, *, clients: int, words: str = "") -> None:
         """Let so many clients side by side make requests, until `stop_load` or `count` in all."""
-        self.perform(call("load", address, count, clients))
+        self.perform(call("load", address, count, clients, words))
 
     def wait_for_requests(self, count: int) -> None:
         """Wait until so many more of the load's requests have come to their end."""
@@ -221,6 +239,18 @@ class Process:
     def exec(self, path: str, *arguments: str) -> None:
         """execve(2): the program takes this process's place, with its inheritable sockets."""
         self.perform(call("exec", path, (path, *arguments)))
+
+    def write_text(self, path: str, text: str) -> None:
+        """Write a file anew, below /tmp: a program's configuration."""
+        self.perform(call("write_text", path, text))
+
+    def spawn(self, name: str, program: str, *arguments: str) -> Program:
+        """posix_spawn(3): a program, as a child of this process, which goes on.
+
+        `name` is what the run calls it.
+        """
+        (result,) = self.perform(call("posix_spawn", program, arguments))
+        return Program(self._session, self, name, number(result))
 
     def unshare_network(self) -> None:
         """unshare(2): a new network namespace for what the process makes from now on."""

@@ -5,7 +5,6 @@ into an outcome.
 """
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +30,10 @@ from labs.engine.model import (
     Verdict,
     name_errno,
 )
+from labs.engine.programs import Child, Program
 from labs.engine.remote import (
     ANY,
+    HTTP_GET,
     Host,
     Process,
     Socket,
@@ -44,6 +45,7 @@ from labs.engine.remote import (
 )
 from labs.engine.session import CallError, Session
 from labs.engine.translation import Translation
+from labs.engine.waiting import wait_until
 
 __all__ = [
     "ANY",
@@ -55,12 +57,15 @@ __all__ = [
     "ENETUNREACH",
     "ENODEV",
     "EPERM",
+    "HTTP_GET",
     "OK",
     "CallError",
+    "Child",
     "Finding",
     "Host",
     "Lab",
     "Process",
+    "Program",
     "Run",
     "Socket",
     "Step",
@@ -83,9 +88,6 @@ EINVAL = Refused("EINVAL")
 ENETUNREACH = Refused("ENETUNREACH")
 ENODEV = Refused("ENODEV")
 EPERM = Refused("EPERM")
-
-CONDITION_DEADLINE = 5.0  # seconds: for what the kernel does in microseconds
-CONDITION_INTERVAL = 0.001
 
 
 def between(low: float, high: float, what: str) -> Measured:
@@ -203,11 +205,7 @@ class Run:
 
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until the condition holds; LabError where it does not within five seconds."""
-        deadline = time.monotonic() + CONDITION_DEADLINE
-        while not condition():
-            if time.monotonic() > deadline:
-                raise LabError(f"Waited {CONDITION_DEADLINE:g} seconds in vain: {what}.")
-            time.sleep(CONDITION_INTERVAL)
+        wait_until(condition, what)
 
 
 def kernel_version(release: str) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """A run in progress: carries a script's wishes to the backend and tells the views what happened."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,15 +22,17 @@ from labs.engine.model import (
     Finding,
     HostOpened,
     HostPlan,
+    Observation,
     OpenedHost,
     Outcome,
     ProcessPlan,
+    ProcessRow,
     ProcessStarted,
     Publication,
-    SocketRow,
     StartedProcess,
     StepEnded,
     StepStarted,
+    Value,
     Verdict,
     name_errno,
 )
@@ -100,7 +103,13 @@ class Session:
         return plan, opened
 
     def start_process(
-        self, name: str, host: str, user: str, capabilities: Sequence[str], outer: str
+        self,
+        name: str,
+        host: str,
+        user: str,
+        capabilities: Sequence[str],
+        outer: str,
+        program: str,
     ) -> int:
         """Start a process under a uid, which is `outer`'s outside if one is named; its pid."""
         self._check_new(name)
@@ -112,7 +121,7 @@ class Session:
         if outer:
             self._outer[name] = outer
             outer_uid = self.layout.uid(outer)
-        plan = ProcessPlan(name, host, uid, tuple(capabilities), outer_uid)
+        plan = ProcessPlan(name, host, uid, tuple(capabilities), outer_uid, program)
         return self._keep(name, host, self._backend.start_process(plan), parent="")
 
     def fork_process(self, parent: str, child: str) -> int:
@@ -145,9 +154,26 @@ class Session:
             raise self.refusal
         return results
 
-    def sockets(self, host: str) -> Sequence[SocketRow]:
-        """What sock_diag says of a host, now."""
-        return self._backend.observe(host).sockets
+    def consult(self, process: str, call: Call) -> Value:
+        """What a process answers to a call that only looks, and is none of the lab's."""
+        (result,) = self._backend.perform(process, [call])
+        if result.errno:
+            raise CallError(call.name, [result])
+        return result.value
+
+    def observe(self, host: str) -> Observation:
+        """What the kernel says of a host, now."""
+        return self._backend.observe(host)
+
+    def introduce(self, process: ProcessRow, name: str, host: str, parent: str) -> None:
+        """Give a process a name that the kernel has shown, and that no agent drives."""
+        self._check_new(name)
+        self._keep(name, host, StartedProcess(process.pid, process.credentials), parent)
+
+    def quote(self, process: str, line: str) -> None:
+        """Show a line that a process has written to standard error."""
+        self._touch(process)
+        self._emit_call(process, f"write(2, {json.dumps(line, ensure_ascii=False)})")
 
     # --- steps ---
 

@@ -1,6 +1,7 @@
 """Shows calls as strace(1) would."""
 
 import os
+import signal
 import socket
 from collections.abc import Mapping
 
@@ -41,6 +42,8 @@ def show_call(call: Call, values: list[Value]) -> str:
             shown = ["CLONE_NEWNET"]
         case "fchown", [int(descriptor), int(uid), int(gid)]:
             shown = [str(descriptor), str(uid), str(gid)]
+        case "kill", [int(pid), int(number)]:
+            shown = [str(pid), signal.Signals(number).name]
         case _:
             shown = [_show(argument) for argument in arguments]
     return f"{call.name}({', '.join(shown)})"

@@ -29,8 +29,9 @@ ACCEPT, EPOLL, EXCLUSIVE, LOCK = "accept", "epoll", "exclusive", "lock"
 WAYS = (ACCEPT, EPOLL, EXCLUSIVE, LOCK)
 
 REQUEST_SECONDS = 5.0  # after which a request has timed out
-LONGEST_LOAD = 8.0  # seconds
-MOST_REQUESTS = 20_000
+LONGEST_LOAD = 30.0  # seconds
+LONGEST_WAIT = 8.0  # seconds: for some of its requests; less than an agent may take to answer
+MOST_REQUESTS = 50_000
 SLEEP_SECONDS = 5.0  # for processes to fall asleep
 SLEEP_INTERVAL = 0.0002
 LONGEST_ROUND = 1.0  # seconds
@@ -193,12 +194,17 @@ def answer(listener: socket.socket, name: bytes) -> None:
         connection.send(name)
 
 
+class UnexpectedAnswer(Exception):
+    """A server has answered with something that no healthy one of its kind says."""
+
+
 class Requests:
     """Connections to be made, one after the other, and what came of those that were.
 
-    Every one is `answered` (and by whom: `by NAME`), `refused`, `reset` (or ended without an
+    Every one is `answered` (and by whom: `by NAME`), `refused`, `reset` (or ended without a whole
     answer) or `timed out`. Bounded by `count` in all, MOST_REQUESTS and `seconds`. With a
-    `first_port` each comes from the next port, counted from there. Threads may share one.
+    `first_port` each comes from the next port, counted from there. The client says the `words`
+    first, an HTTP request; without any it waits for what a server says. Threads may share one.
     """
 
     def __init__(
@@ -206,9 +212,12 @@ class Requests:
         address: tuple[str, int],
         count: int,
         first_port: int = 0,
+        words: str = "",
         seconds: float = LONGEST_LOAD,
     ) -> None:
         self._address = address
+        self._words = words.encode()
+        self._fault: UnexpectedAnswer | None = None
         self._left = min(count, MOST_REQUESTS)
         self._port = first_port
         self._end = time.monotonic() + seconds
@@ -228,7 +237,12 @@ class Requests:
         if port is None:
             return False
         begun = time.monotonic_ns()
-        outcome, who = ask(self._address, port)
+        try:
+            outcome, who = ask(self._address, port, self._words)
+        except UnexpectedAnswer as fault:
+            self._fault = fault
+            self.stop()
+            return False
         ended = time.monotonic_ns()
         with self._ended:
             for name in ("asked", outcome, *([f"by {who}"] if who else [])):
@@ -243,16 +257,22 @@ class Requests:
         with self._ended:
             goal = self._counts["asked"] + count
             self._ended.wait_for(
-                lambda: self._counts["asked"] >= goal or not self._left, LONGEST_LOAD
+                lambda: self._counts["asked"] >= goal or not self._left, LONGEST_WAIT
             )
 
     def stop(self) -> None:
         """Let no more be made."""
         with self._ended:
             self._left = 0
+            self._ended.notify_all()
 
     def tally(self) -> Tally:
-        """What came of them; `elapsed`, `median` and `ninety-ninth` percentile in microseconds."""
+        """What came of them; `elapsed`, `median` and `ninety-ninth` percentile in microseconds.
+
+        Raises UnexpectedAnswer where a server gave one.
+        """
+        if self._fault:
+            raise self._fault
         times = sorted(self._times) or [0]
         return {
             **self._counts,
@@ -275,8 +295,8 @@ class Requests:
 class Load:
     """Clients side by side that make requests until it is stopped, or all are made."""
 
-    def __init__(self, address: tuple[str, int], count: int, clients: int) -> None:
-        self._requests = Requests(address, count)
+    def __init__(self, address: tuple[str, int], count: int, clients: int, words: str) -> None:
+        self._requests = Requests(address, count, words=words)
         self._threads = [threading.Thread(target=self._requests.make_all) for _ in range(clients)]
         for thread in self._threads:
             thread.start()
@@ -293,15 +313,18 @@ class Load:
         return self._requests.tally()
 
 
-def request(address: tuple[str, int], count: int, first_port: int) -> Tally:
+def request(address: tuple[str, int], count: int, first_port: int, words: str) -> Tally:
     """Make so many requests, one after the other; what came of them."""
-    requests = Requests(address, count, first_port)
+    requests = Requests(address, count, first_port, words)
     requests.make_all()
     return requests.tally()
 
 
-def ask(address: tuple[str, int], port: int) -> tuple[str, str]:
-    """Connect from a port (0: any) and read the answer: the outcome, and who answered."""
+def ask(address: tuple[str, int], port: int, words: bytes) -> tuple[str, str]:
+    """Connect from a port (0: any) and read the answer: the outcome, and who answered.
+
+    With `words`, an HTTP request, who answered is what the body of the answer says.
+    """
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     with socket.socket(family) as client:
         client.settimeout(REQUEST_SECONDS)
@@ -310,25 +333,42 @@ def ask(address: tuple[str, int], port: int) -> tuple[str, str]:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 client.bind(("", port))
             client.connect(address)
+            if words:
+                client.sendall(words)
             answer = b""
-            while data := client.recv(256):
+            while data := client.recv(4096):
                 answer += data
         except ConnectionRefusedError:
             return REFUSED, ""
-        except ConnectionResetError:
+        except (ConnectionResetError, BrokenPipeError):
             return RESET, ""
         except TimeoutError:
             return TIMED_OUT, ""
-        return (ANSWERED, answer.decode()) if answer else (RESET, "")
+        who = read_body(answer) if words else answer
+        return (ANSWERED, who.decode()) if who else (RESET, "")
 
 
-def ask_sleepers(address: tuple[str, int], count: int, pids: Sequence[int]) -> Tally:
+def read_body(answer: bytes) -> bytes:
+    """The body of an HTTP answer, empty where the answer is not whole; UnexpectedAnswer.
+
+    A status other than 200 says that the server is not what the lab has set up.
+    """
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *fields = head.split(b"\r\n")
+    if answer and not status.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200")):
+        raise UnexpectedAnswer(f"the server answered {status.decode(errors='replace')}")
+    named = dict(field.lower().partition(b":")[::2] for field in fields)
+    return body.strip() if len(body) >= int(named.get(b"content-length", b"1")) else b""
+
+
+def ask_sleepers(address: tuple[str, int], count: int, pids: Sequence[int], words: str) -> Tally:
     """Make requests one by one, each when all threads of these processes sleep again.
 
     What wakes them then is this connection and nothing else. Counts as in `Requests`, and
     `woken PID`: how often each process went back to sleep (proc_pid_status(5)).
     """
-    requests = Requests(address, count, seconds=math.inf)  # how long, the sleepers say
+    # How long it takes, the sleepers say.
+    requests = Requests(address, count, words=words, seconds=math.inf)
     wait_for_sleep(pids)
     before = [count_sleeps(pid) for pid in pids]
     while requests.make_one():

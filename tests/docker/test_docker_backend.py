@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import signal
@@ -45,10 +46,12 @@ from tests.docker.traces import (
     run_of,
     seeds,
 )
+from tests.programs import ProgramsContract
 from tests.support import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from labs.engine.backends.docker.client import APIClient
     from labs.engine.model import HostPlan
@@ -109,6 +112,19 @@ def hasty_server(plans: Mapping[str, HostPlan]) -> Iterator[Host]:
         yield Host(opened, plan)
 
 
+@pytest.fixture
+def opening(plans: Mapping[str, HostPlan]) -> AbstractContextManager[Host]:
+    """A host of a backend of its own."""
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[Host]:
+        with open_docker() as backend:
+            backend.open_host(plans["server"])
+            yield Host(backend, plans["server"])
+
+    return opened()
+
+
 class TestDockerBackend(BackendContract):
     """The contract."""
 
@@ -132,6 +148,10 @@ class TestDockerBackend(BackendContract):
             server.start("remapped", outer_uid=BOB)
         assert "--userns-remap" in raised.value.hint
         server.start("alice").listening()
+
+
+class TestPrograms(ProgramsContract):
+    """What processes do with programs."""
 
 
 class TestAgents(AgentsContract):

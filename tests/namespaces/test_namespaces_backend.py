@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -28,10 +29,12 @@ from tests.contract import (
     Process,
     call,
 )
+from tests.programs import ProgramsContract
 from tests.support import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 
 pytestmark = pytest.mark.namespaces
@@ -60,11 +63,28 @@ def hasty_server() -> Iterator[Host]:
         yield Host(opened, SERVER)
 
 
+@pytest.fixture
+def opening() -> AbstractContextManager[Host]:
+    """A host of a backend of its own."""
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[Host]:
+        with open_namespaces() as backend:
+            backend.open_host(SERVER)
+            yield Host(backend, SERVER)
+
+    return opened()
+
+
 class TestNamespacesBackend(OwnUserNamespaceContract):
     """The contract."""
 
     def test_its_name(self, backend: NamespacesBackend) -> None:
         assert backend.name == "namespaces"
+
+
+class TestPrograms(ProgramsContract):
+    """What processes do with programs."""
 
 
 class TestAgents(AgentsContract):

@@ -71,7 +71,7 @@ def test_a_dockerfile_builds_with_every_builder_from_any_base(recipe: Recipe) ->
     assert "--mount" not in text
     assert "<<" not in text
     lines = instructions(recipe)
-    assert "ARG BASE=debian:bookworm-slim" in lines
+    assert f"ARG BASE={recipe.base or 'debian:bookworm-slim'}" in lines
     assert {line.split(" AS ")[0] for line in lines if line.startswith("FROM ")} == {"FROM ${BASE}"}
     assert f"ARG VERSION={VERSION}" in lines
     assert lines[-1].startswith(("USER ", "CMD "))
@@ -195,7 +195,7 @@ def test_the_mirror_and_the_architecture_are_those_asked_for(
 
 
 def test_options_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(UsageError, match="base and workbench"):
+    with pytest.raises(UsageError, match="base, nginx, haproxy, gunicorn and workbench"):
         choose_recipes(BuildOptions(only="nonsense"))
     with pytest.raises(UsageError, match="--mirror"):
         choose_recipes(BuildOptions(mirror="http://mirror.test"))

@@ -71,7 +71,7 @@ def test_a_lab_knows_the_script_alone() -> None:
 def test_a_backend_knows_neither_labs_nor_views() -> None:
     names = (
         *("backend", "agent", "warm", "system", "errors", "model", "capabilities"),
-        *("progress", "version"),
+        *("progress", "version", "spawned"),
     )
     allowed = tuple("labs.engine." + name for name in names)
     for name, imported in imports("labs.engine.backends"):
@@ -105,8 +105,8 @@ def test_the_model_knows_nobody() -> None:
 STANDARD = sys.stdlib_module_names | {"__future__"}
 
 
-def test_the_agent_needs_its_worker_and_the_standard_library() -> None:
-    beside = {"labs.engine.system", "labs.engine.worker"}
+def test_the_agent_needs_what_is_beside_it_and_the_standard_library() -> None:
+    beside = {"labs.engine.spawned", "labs.engine.system", "labs.engine.worker"}
     found = {
         name
         for module in (

@@ -268,7 +268,7 @@ def test_a_step_that_failed_is_neither_passed_nor_different() -> None:
 
 
 def test_waiting_in_vain_says_for_what(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labs.engine.script.CONDITION_DEADLINE", 0.01)
+    monkeypatch.setattr("labs.engine.waiting.DEADLINE", 0.01)
 
     def body(run: Run, alice: Process) -> None:
         run.wait_until(lambda: False, "pigs fly")

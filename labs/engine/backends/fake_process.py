@@ -13,6 +13,7 @@ from labs.engine.backends.fake_kernel import PROTOCOLS, WILDCARDS, FakeHost, Fak
 from labs.engine.backends.fake_unix import FakeUnixSocket, make_unix_socket
 from labs.engine.backends.fake_work import FakeLoad, FakeServer, request
 from labs.engine.capabilities import capability_mask
+from labs.engine.errors import Unsupported
 from labs.engine.model import Argument, Credentials, OpenSocket, ProcessRow
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ PROTOCOL_NUMBERS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 WORK_CALLS = {
     *("serve", "load", "stop", "request", "request_from_sleep"),
     *("wait_for_requests", "make_lock", "make_barrier", "sched_setaffinity", "sched_getaffinity"),
+    *("write_text", "posix_spawn"),
 }
 SOCKET_CALLS = {
     "attach_reuseport_cbpf",
@@ -67,6 +69,7 @@ class FakeProcess:
         host.processes += 1
         self.host = host
         self.pid = host.processes
+        self.parent = 0
         host.running[self.pid] = self
         self.network = host  # where its next sockets will be
         self.credentials = credentials
@@ -83,6 +86,7 @@ class FakeProcess:
         """A child that holds the same sockets."""
         child = FakeProcess(self.host, self.credentials, self.capabilities, self.outer_uid)
         child.inheritable = set(self.inheritable)
+        child.parent = self.pid
         for descriptor, held in self.sockets.items():
             child._hold(descriptor, held)
         return child
@@ -136,21 +140,24 @@ class FakeProcess:
         )
         now = self.credentials
         uids = [self.outer(uid) for uid in (now.real, now.effective, now.saved, now.filesystem)]
-        return ProcessRow(self.pid, Credentials(*uids), self.capabilities.effective, opened)
+        now_has = self.capabilities.effective
+        return ProcessRow(self.pid, Credentials(*uids), now_has, opened, self.parent)
 
     # --- what it does on its own ---
 
     def _work(self, name: str, arguments: Sequence[Argument | Value]) -> Value:
         match name, arguments:
-            case "make_lock", []:
+            case ("make_lock", []) | ("write_text", [str(), str()]):
                 return 0
+            case "posix_spawn", [str(program), tuple()]:
+                raise Unsupported(f"The fake backend has no {program}: it runs no programs.")
             case "sched_setaffinity" | "wait_for_requests" | "make_barrier", [int()]:
                 return 0
             case "sched_getaffinity", []:
                 return 1
-            case "request", [(str(text), int(port)), int(count), int(first_port)]:
+            case "request", [(str(text), int(port)), int(count), int(first_port), str()]:
                 return request(self.network, (text, port), count, first_port)
-            case "request_from_sleep", [(str(text), int(port)), int(count), tuple()]:
+            case "request_from_sleep", [(str(text), int(port)), int(count), tuple(), str()]:
                 return request(self.network, (text, port), count, 0)
             case "stop", [] if self.work:
                 work, self.work = self.work, None
@@ -158,7 +165,7 @@ class FakeProcess:
             case "serve", [int(descriptor), str(), str(server), int()] if not self.work:
                 self.work = FakeServer(self.find(descriptor), server)
                 return 0
-            case "load", [(str(text), int(port)), int(count), int(clients)] if not self.work:
+            case "load", [(str(text), int(port)), int(count), int(clients), str()] if not self.work:
                 self.work = FakeLoad(self.network, (text, port), count, clients)
                 return 0
         raise LookupError("not what it does")

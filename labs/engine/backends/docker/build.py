@@ -82,7 +82,11 @@ class Build:
     def run(self, client: APIClient) -> Iterator[Progress]:
         """Let the engine build; see `build_image`."""
         recipe, materials = self._recipe, self._materials
-        arguments = {"BASE": materials.base, "VERSION": VERSION, "AGENT": agent_digest()}
+        arguments = {
+            "BASE": recipe.base or materials.base,
+            "VERSION": VERSION,
+            "AGENT": agent_digest(),
+        }
         if recipe.takes_wheels:
             arguments["PIP_NO_INDEX"] = "1" if materials.wheels else ""
         with (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labs.engine.backends.docker.client import find_image
-from labs.engine.errors import CannotRun
+from labs.engine.errors import CannotRun, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +30,7 @@ AGENT_FILES = (
     "labs/engine/__init__.py",
     "labs/engine/agent.py",
     "labs/engine/warm_parent.py",
+    "labs/engine/spawned.py",
     "labs/engine/system.py",
     "labs/engine/worker.py",
     "labs/engine/backends/__init__.py",
@@ -41,13 +42,17 @@ WORKBENCH_FILES = ("LICENSE", "README.md", "pyproject.toml", "tasks.py", "docs",
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an image is made: by images/FOLDER/Dockerfile in `root`, from the files it copies."""
+    """How an image is made: by images/FOLDER/Dockerfile in `root`, from the files it copies.
+
+    `base` is the image that it begins with, where that is one of ours.
+    """
 
     folder: str
     tag: str
     sources: tuple[str, ...] = ()
     takes_wheels: bool = False
     root: Path = ROOT
+    base: str = ""
 
     @property
     def dockerfile(self) -> str:
@@ -55,8 +60,12 @@ class Recipe:
         return f"images/{self.folder}/Dockerfile"
 
 
+# Real servers, each in an image of its own that can be a process of a lab.
+SERVERS = {name: f"bindlab/{name}" for name in ("nginx", "haproxy", "gunicorn")}
+
 RECIPES = (
     Recipe("base", BASE, AGENT_FILES),
+    *(Recipe(folder, tag, base=BASE) for folder, tag in SERVERS.items()),
     Recipe("workbench", WORKBENCH, WORKBENCH_FILES, takes_wheels=True),
 )
 
@@ -64,6 +73,13 @@ RECIPES = (
 def find_base(client: APIClient) -> str:
     """The id of the image that hosts and processes are made of; CannotRun where none fits."""
     return find_fitting(client, BASE)
+
+
+def find_for(client: APIClient, program: str) -> str:
+    """The id of the image that has this program; Unsupported, or CannotRun where none fits."""
+    if program not in SERVERS:
+        raise Unsupported(f"There is no image with {program}.")
+    return find_fitting(client, SERVERS[program])
 
 
 def find_fitting(client: APIClient, tag: str) -> str:

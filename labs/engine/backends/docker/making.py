@@ -16,6 +16,7 @@ from labs.engine.backends.docker.client import (
     refused_publications,
 )
 from labs.engine.backends.docker.container import Container
+from labs.engine.backends.docker.images import find_for
 from labs.engine.capabilities import capability_mask
 from labs.engine.errors import CannotRun, Unsupported
 
@@ -41,13 +42,18 @@ HOST_CAPABILITIES = ("KILL", "DAC_OVERRIDE", "SYS_PTRACE")
 BECOME_USER = ("SETUID", "SETGID", "SETPCAP")
 LOOPBACK = "127.0.0.1"  # of the machine: no other machine reaches what is published there
 MEMORY = "128m"
+SERVERS_MEMORY = "256m"  # for a program and its children
+WRITABLE = {"/tmp": "mode=1777,size=16m"}  # noqa: S108  # a file system of the container's own
 PROCESSES = 128
 NANO_CPUS = 1_000_000_000  # one processor's worth of time
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a container belongs: its user, its capabilities, and the namespaces that it joins."""
+    """Where a container belongs: its user, its capabilities, and the namespaces that it joins.
+
+    Where a `program` is named, the container is of that one's image, and may write below /tmp.
+    """
 
     user: str
     capabilities: Sequence[str]
@@ -56,6 +62,7 @@ class Place:
     hostname: str | None = None
     userns_mode: str | None = None
     addresses: tuple[str, str] | None = None
+    program: str = ""
     second_network: str = ""
     sysctls: Mapping[str, str] = field(default_factory=dict)
     publication: Publication | None = None
@@ -159,6 +166,7 @@ class Maker:
             network_mode=f"container:{host.identity}",
             pid_mode=f"container:{host.identity}",
             userns_mode=None if plan.outer_uid is None else self._other_user_namespace(),
+            program=plan.program,
         )
         mask = capability_mask(plan.capabilities)
         return self._start(plan.name, ["process", plan.name, str(plan.uid), str(mask)], place)
@@ -192,7 +200,7 @@ class Maker:
     def _create(self, name: str, arguments: Sequence[str], place: Place) -> str:
         publication = place.publication
         made = self._client.create_container(
-            self._image,
+            find_for(self._client, place.program) if place.program else self._image,
             [*PYTHON, *arguments],
             name=name,
             user=place.user,
@@ -223,7 +231,8 @@ class Maker:
             cap_add=[*place.capabilities],
             security_opt=["no-new-privileges"],
             read_only=True,
-            mem_limit=MEMORY,
+            tmpfs=WRITABLE if place.program else None,
+            mem_limit=SERVERS_MEMORY if place.program else MEMORY,
             pids_limit=PROCESSES,
             nano_cpus=NANO_CPUS,
             log_config=NO_LOGS,

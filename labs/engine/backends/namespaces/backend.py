@@ -18,6 +18,7 @@ from labs.engine.backends.namespaces.missing import explain, with_alternative
 from labs.engine.capabilities import capability_mask
 from labs.engine.errors import BindlabError, CannotRun, EngineError, LabError, Unsupported
 from labs.engine.model import OpenedHost
+from labs.engine.spawned import find_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +89,9 @@ class NamespacesBackend(AgentBackend):
         return OpenedHost()
 
     def start_process(self, plan: ProcessPlan) -> StartedProcess:
-        """See `Backend.start_process`."""
+        """See `Backend.start_process`; its program is the machine's own."""
+        if plan.program:
+            check_installed(plan.program)
         self._settle()
         request: Message = {
             "do": "start",
@@ -159,6 +162,16 @@ class NamespacesBackend(AgentBackend):
         except BindlabError:
             peer.close()
             raise
+
+
+def check_installed(program: str) -> None:
+    """Unsupported where the machine has no such program."""
+    try:
+        find_program(program)
+    except FileNotFoundError:
+        raise Unsupported(
+            f"{program} is not installed here.", f"sudo apt-get install {program}"
+        ) from None
 
 
 def make_peer(

@@ -1,0 +1,87 @@
+"""Programs that a process starts, as a person does at a shell: real servers and clients.
+
+Standard library only, like the agent whose children they are.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# An ordinary user's PATH leaves out the folders of programs for root.
+PROGRAM_FOLDERS = (
+    *("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"),
+)
+MOST_OUTPUT = 1 << 16  # bytes, the last that are read
+# What Python ignores, or the command that a lab is run by may.
+SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Spawned:
+    """The programs that one process has started, by pid: what they wrote, and how they ended."""
+
+    def __init__(self) -> None:
+        self._outputs: dict[int, int] = {}
+        self._statuses: dict[int, int] = {}
+
+    def start(self, program: str, arguments: Sequence[str]) -> int:
+        """Start a program (posix_spawn(3)) and return its pid; OSError where that is refused."""
+        path = find_program(program)
+        # A file in memory: a pipe that nobody reads would in the end stop who writes to it.
+        output = os.memfd_create(program)
+        fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)  # several processes write to it
+        try:
+            pid = os.posix_spawn(
+                path,
+                [path, *arguments],
+                {"PATH": ":".join(PROGRAM_FOLDERS), "LANG": "C.UTF-8", "HOME": "/"},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, output, 1),
+                    (os.POSIX_SPAWN_DUP2, output, 2),
+                ],
+                setsigmask=[],
+                setsigdef=SIGNALS,
+            )
+        except OSError:
+            os.close(output)
+            raise
+        self._outputs[pid] = output
+        return pid
+
+    def read_output(self, pid: int) -> str:
+        """The end of what a program and its children have written."""
+        output = self._outputs[pid]
+        size = os.fstat(output).st_size
+        start = max(size - MOST_OUTPUT, 0)
+        return os.pread(output, MOST_OUTPUT, start).decode(errors="replace")
+
+    def find_status(self, pid: int) -> int | None:
+        """A program's exit status, negative for a signal; None while it runs."""
+        if pid not in self._statuses:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if not ended:
+                return None
+            self._statuses[pid] = os.waitstatus_to_exitcode(status)
+        return self._statuses[pid]
+
+
+def find_program(name: str) -> str:
+    """The path of a program; FileNotFoundError where there is none of this name."""
+    for folder in PROGRAM_FOLDERS:
+        path = f"{folder}/{name}"
+        if os.access(path, os.X_OK):
+            return path
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a file anew, a configuration for example."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)

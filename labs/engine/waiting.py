@@ -1,0 +1,18 @@
+"""Waits for conditions: never for a time, and never for ever."""
+
+import time
+from collections.abc import Callable
+
+from labs.engine.errors import LabError
+
+DEADLINE = 5.0  # seconds: for what the kernel does in microseconds
+INTERVAL = 0.001
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Wait until the condition holds; LabError where it does not within five seconds."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise LabError(f"Waited {DEADLINE:g} seconds in vain: {what}.")
+        time.sleep(INTERVAL)
