@@ -93,6 +93,7 @@ class ProgramsContract:
         rows = server.processes()
         assert rows[pid].parent == alice.started.pid
         (child,) = (row for row in rows.values() if row.parent == pid)
+        assert alice.ask("read_children", pid).value == str(child.pid)
         assert {rows[pid].credentials.effective, child.credentials.effective} == {ALICE}
         assert (rows[pid].capabilities, child.capabilities) == (0, 0)
         for row in (rows[pid], child):

@@ -18,7 +18,7 @@ import signal
 import socket
 import struct
 
-from labs.engine.spawned import Spawned, write_text
+from labs.engine.spawned import Spawned, list_children, write_text
 from labs.engine.system import CLONE_NEWNET, pidfd_getfd, setfsuid, setns, stay_readable, unshare
 from labs.engine.worker import Barrier, Load, Lock, Server, ask_sleepers, drain, request
 
@@ -375,6 +375,10 @@ class Agent:
     def call_waitpid(self, pid: int) -> Json:
         """The status of a program that it started; None while it runs (WNOHANG)."""
         return self.spawned.find_status(pid)
+
+    def call_read_children(self, pid: int) -> Json:
+        """The pids of a process's children, as proc_pid_children(5) has them where it is there."""
+        return " ".join(map(str, list_children(pid)))
 
     def call_write_text(self, path: str, text: str) -> Json:
         write_text(path, text)

@@ -15,6 +15,7 @@ ORDER = (
     *("euid", "netns", "userns", "containers"),
     *("reuseaddr", "timewait", "udp", "dualstack", "device"),
     *("passing", "restart", "crash", "scale"),
+    *("nginx", "haproxy", "gunicorn"),
 )
 
 

@@ -47,10 +47,7 @@ class Program:
         self.name = name
         self.pid = pid
         self.host = starter.host
-        rows = [row for row in self.host.processes() if row.pid == pid]
-        if not rows:
-            self._fail()
-        session.introduce(rows[0], name, self.host.name, starter.name)
+        session.introduce(pid, name, starter.name)
 
     @property
     def output(self) -> str:
@@ -66,7 +63,7 @@ class Program:
 
     def kill(self, signal: int) -> None:
         """kill(2), by the process that started it."""
-        self._starter.perform(Call("kill", (self.pid, signal)))
+        self._starter.send_signal(self, signal)
 
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until the condition holds; EngineError with its own words where it ends before."""
@@ -84,28 +81,32 @@ class Program:
         """Wait until it has ended."""
         wait_until(lambda: self.status is not None, f"{self.name} ends")
 
-    def children(self) -> list[ProcessRow]:
-        """Its children that run now, in the order of their pids."""
-        return [row for row in self.host.processes() if row.parent == self.pid]
+    def succeed(self) -> None:
+        """Wait until it has ended with status 0; EngineError with its own words for another."""
+        self.wait()
+        if self.status != 0:
+            self._fail()
 
-    def name_children(self, name: str, count: int, *, user: str = "") -> list[Child]:
-        """Wait until it has so many children, and call them NAME-1 and on.
+    def children(self) -> list[int]:
+        """The pids of its children that run now, in order."""
+        return self._starter.list_children(self)
 
-        Where a `user` is given, those of this user alone: a server's workers become theirs.
+    def name_children(self, name: str, count: int, *, user: str) -> list[Child]:
+        """Wait until it has so many children, all of this user, and call them NAME-1 and on.
+
+        A server's workers become another user only after they were forked.
         """
+        uid = self._starter.uid(user)
         found: list[ProcessRow] = []
-        uid = self._starter.uid(user) if user else None
 
         def all_are_there() -> bool:
-            rows = self.children()
-            found[:] = [row for row in rows if uid in (None, row.credentials.effective)]
+            pids = self.children()
+            rows = self.host.processes() if len(pids) == count else []
+            found[:] = [row for row in rows if row.pid in pids and row.credentials.effective == uid]
             return len(found) == count
 
         self.wait_until(all_are_there, f"{count} children")
-        children = [Child(f"{name}-{number}", row.pid) for number, row in enumerate(found, 1)]
-        for row, child in zip(found, children, strict=True):
-            self._session.introduce(row, child.name, self.host.name, self.name)
-        return children
+        return [self._introduce(row, f"{name}-{n}") for n, row in enumerate(found, 1)]
 
     def quote(self, words: str) -> None:
         """Show the first line that it has written with these words in it; LabError without one."""
@@ -113,6 +114,10 @@ class Program:
         if not lines:
             raise LabError(f"{self.name} has not written {words!r}.")
         self._session.quote(self.name, lines[0])
+
+    def _introduce(self, row: ProcessRow, name: str) -> Child:
+        self._session.introduce(row.pid, name, self.name, row.credentials)
+        return Child(name, row.pid)
 
     def _consult(self, name: str) -> Value:
         return self._session.consult(self._starter.name, Call(name, (self.pid,)))

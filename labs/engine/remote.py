@@ -21,7 +21,7 @@ from labs.engine.model import (
     Reference,
     SocketRow,
 )
-from labs.engine.programs import HasPid, Program
+from labs.engine.programs import Child, HasPid, Program
 from labs.engine.session import CallError, Session
 from labs.engine.strace import CLONE_NEWNET
 
@@ -251,6 +251,20 @@ class Process:
         """
         (result,) = self.perform(call("posix_spawn", program, arguments))
         return Program(self._session, self, name, number(result))
+
+    def list_children(self, parent: HasPid) -> list[int]:
+        """The pids of a process's children, as /proc has them now; no call of the lab's."""
+        pids = self._session.consult(self.name, call("read_children", parent.pid))
+        return [int(pid) for pid in str(pids).split()]
+
+    def name_descendant(self, name: str, pid: int) -> Child:
+        """Name a process that came of a program of its, and is of the same user."""
+        self._session.introduce(pid, name, self.name)
+        return Child(name, pid)
+
+    def send_signal(self, target: HasPid, signal: int) -> None:
+        """kill(2): send a signal to a process of its host."""
+        self.perform(call("kill", target.pid, signal))
 
     def unshare_network(self) -> None:
         """unshare(2): a new network namespace for what the process makes from now on."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
+from labs.engine.answers import Answers
 from labs.engine.errors import BindlabError, Interrupted, LabError, Unsupported
 from labs.engine.model import (
     UNPRIVILEGED_PORT_START,
@@ -59,6 +60,7 @@ __all__ = [
     "EPERM",
     "HTTP_GET",
     "OK",
+    "Answers",
     "CallError",
     "Child",
     "Finding",

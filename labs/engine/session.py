@@ -26,7 +26,6 @@ from labs.engine.model import (
     OpenedHost,
     Outcome,
     ProcessPlan,
-    ProcessRow,
     ProcessStarted,
     Publication,
     StartedProcess,
@@ -165,10 +164,13 @@ class Session:
         """What the kernel says of a host, now."""
         return self._backend.observe(host)
 
-    def introduce(self, process: ProcessRow, name: str, host: str, parent: str) -> None:
-        """Give a process a name that the kernel has shown, and that no agent drives."""
+    def introduce(
+        self, pid: int, name: str, parent: str, credentials: Credentials | None = None
+    ) -> None:
+        """Name a process that no agent drives; without `credentials` it has its parent's."""
         self._check_new(name)
-        self._keep(name, host, StartedProcess(process.pid, process.credentials), parent)
+        had = credentials or self._credentials[parent]
+        self._keep(name, self._hosts[parent], StartedProcess(pid, had), parent)
 
     def quote(self, process: str, line: str) -> None:
         """Show a line that a process has written to standard error."""

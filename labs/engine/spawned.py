@@ -5,6 +5,7 @@ Standard library only, like the agent whose children they are.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 PROGRAM_FOLDERS = (
     *("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"),
 )
+ENDED = ("Z", "X")  # states: nobody has waited for it yet
 MOST_OUTPUT = 1 << 16  # bytes, the last that are read
 # What Python ignores, or the command that a lab is run by may.
 SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -70,6 +72,19 @@ class Spawned:
                 return None
             self._statuses[pid] = os.waitstatus_to_exitcode(status)
         return self._statuses[pid]
+
+
+def list_children(parent: int) -> list[int]:
+    """The pids of a process's children, in order (proc_pid_stat(5))."""
+    children = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                with open(f"/proc/{name}/stat") as file:
+                    state, its_parent = file.read().rpartition(") ")[2].split()[:2]
+                if int(its_parent) == parent and state not in ENDED:
+                    children.append(int(name))
+    return sorted(children)
 
 
 def find_program(name: str) -> str:

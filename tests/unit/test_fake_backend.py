@@ -55,5 +55,10 @@ class TestFakeBackend(OwnUserNamespaceContract):
 def test_the_contract_has_every_call_of_the_agent() -> None:
     offered = {name.removeprefix("call_") for name in dir(Agent) if name.startswith("call_")}
     others = {"socket", "fork", "exec", "exit", "pidfd_getfd", "unshare", "setns"}
-    others |= {"kill", "waitpid", "read_output"}  # of a program, which the fake cannot start
+    others |= {
+        "kill",
+        "waitpid",
+        "read_output",
+        "read_children",
+    }  # of a program, which the fake cannot start
     assert offered == {*ON_DESCRIPTOR, *SET_UID_CALLS, *others, *WORK_CALLS}

@@ -1,0 +1,474 @@
+"""What nginx does with its port: three ways to share it, and two to renew what serves it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from signal import SIGCONT, SIGHUP, SIGQUIT, SIGSTOP, SIGUSR1, SIGUSR2, SIGWINCH
+
+from labs.engine.script import (
+    HTTP_GET,
+    Answers,
+    Child,
+    Finding,
+    Host,
+    Process,
+    Program,
+    Run,
+    between,
+    exactly,
+    lab,
+)
+
+WORKERS = 4
+SLEEPY = 24  # connections, each of which comes when all workers sleep
+CONNECTIONS = 800  # one after the other
+CLIENTS = 8
+RELOADS = 4
+SOME = 100  # requests before a reload, between two, and after
+MOST = 20_000
+WAITING = 24  # connections in the queues of workers that are busy
+USER = "www-data"
+REOPENED = "reopening logs"  # as the master says it
+# What nginx takes of root: to give its workers another user, and to signal them afterwards.
+CAPABILITIES = ("CAP_CHOWN", "CAP_KILL", "CAP_SETGID", "CAP_SETUID")
+
+LISTENERS = "listeners on the port"
+WAKE_UPS = "wake-ups"
+IN_VAIN = "wake-ups of workers that got no connection"
+LOST = "requests lost"
+# By chance one of 10,000 runs is outside: chi-square of four shares, 3 degrees of freedom.
+UNIFORM = between(0.003, 22.6, "as chi-square")
+
+CONFIGURATION = """\
+daemon {daemon};
+{user}
+worker_processes {workers};
+pid /tmp/{name}.pid;
+error_log stderr notice;
+events {{ worker_connections 64; accept_mutex {accept_mutex}; }}
+http {{
+    access_log off;
+    client_body_temp_path /tmp/{name}-body;
+    proxy_temp_path /tmp/{name}-proxy;
+    fastcgi_temp_path /tmp/{name}-fastcgi;
+    uwsgi_temp_path /tmp/{name}-uwsgi;
+    scgi_temp_path /tmp/{name}-scgi;
+    server {{ listen {port}{reuseport}; return 200 $pid; }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a configuration says: each worker answers with its pid."""
+
+    name: str
+    port: int
+    user: str = USER
+    workers: int = WORKERS
+    accept_mutex: bool = False
+    reuseport: bool = False
+    daemon: bool = False
+
+    @property
+    def path(self) -> str:
+        """Where the configuration is."""
+        return f"/tmp/{self.name}.conf"  # noqa: S108 - a host has a /tmp of its own
+
+    @property
+    def text(self) -> str:
+        """The configuration."""
+        return CONFIGURATION.format(
+            name=self.name,
+            port=self.port,
+            user=f"user {self.user};" if self.user else "",
+            workers=self.workers,
+            accept_mutex="on" if self.accept_mutex else "off",
+            reuseport=" reuseport" if self.reuseport else "",
+            daemon="on" if self.daemon else "off",
+        )
+
+
+@dataclass(frozen=True)
+class Server:
+    """An nginx that runs: its port, who started it, its master, and its first workers."""
+
+    port: int
+    starter: Process
+    master: Program
+    workers: list[Child]
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where its clients find it."""
+        return self.starter.host.ipv4, self.port
+
+    def reload(self, workers: int = WORKERS) -> None:
+        """SIGHUP: new workers for the old ones; returns when the old ones are gone."""
+        before = {*self.master.children()}
+        self.master.kill(SIGHUP)
+        self.master.wait_until(
+            lambda: is_renewed({*self.master.children()}, before, workers), "its workers are new"
+        )
+
+    def end(self) -> None:
+        """SIGQUIT: it finishes what it is at, and ends."""
+        self.master.kill(SIGQUIT)
+        self.master.wait()
+
+
+@lab(
+    "nginx",
+    title="How nginx shares its port among workers, and what a reload does to those who wait",
+    claim="nginx shares its port without a herd thanks to accept_mutex, and reloads without "
+    "losing a request.",
+)
+def nginx(run: Run) -> None:
+    """An nginx for each way to share a port; then their workers and programs are renewed."""
+    server, elsewhere = run.host("server"), run.host("elsewhere")
+    client = elsewhere.process("client", user="bob")
+    neighbour = server.process("neighbour", user="bob")
+    shared = share_one_listener(run, server, client, neighbour)
+    take_turns(run, server, neighbour)
+    group = listen_apart(run, server, client, neighbour)
+    ask_to_join(run, server, group)
+    reload_under_load(run, client, shared, group)
+    reload_with_fewer(run, client, group)
+    upgrade(run, server, client)
+    run.conclude(
+        Finding.CONDITIONAL,
+        "its listeners stay open. A connection woke no worker in vain, with accept_mutex or "
+        "without it. Reloads and an upgrade, which pass the listeners on, lost nothing. A reload "
+        "with fewer workers closed listeners of `reuseport`, and reset what waited in their "
+        "queues.",
+    )
+
+
+# --- three ways to share ------------------------------------------------------------------
+
+
+def share_one_listener(run: Run, host: Host, client: Process, neighbour: Process) -> Server:
+    """As nginx comes: one listener, made before the workers are."""
+    plan = Plan("shared", run.port(8080))
+    with run.step(
+        "root starts nginx; its {workers} workers are {user}'s. How many listeners?",
+        expect=exactly(1, LISTENERS),
+        why="The master makes the listener and then forks: all workers hold the same socket, with "
+        "one queue. Its owner is root, who made it. That the workers became another user "
+        "afterwards is asked by nobody.",
+        workers=WORKERS,
+        user=USER,
+    ) as step:
+        shared = start(host, plan)
+        step.measured(host.count(plan.port, "LISTEN"))
+
+    with run.step(
+        "{count} connections come, each when all workers sleep",
+        expect=between(SLEEPY, 2 * SLEEPY + 2 * WORKERS, WAKE_UPS),
+        why="They wait with EPOLLEXCLUSIVE (nginx 1.11.3, Linux 4.5), and one is woken. It may "
+        "sleep a second time, until the request is there.",
+        count=SLEEPY,
+    ) as step:
+        woken, _ = ask_sleepers(neighbour, shared)
+        step.measured(sum(woken.values()), woken)
+
+    with run.step(
+        "Another {count} come. How often does a worker wake that gets none of them?",
+        expect=exactly(0, IN_VAIN),
+        why="Whom the kernel wakes takes the connection, and the others hear nothing of it: no "
+        "herd, and no accept_mutex.",
+        count=SLEEPY,
+    ) as step:
+        _, in_vain = ask_sleepers(neighbour, shared)
+        step.measured(in_vain)
+
+    with run.step(
+        "{count} connections come one after the other. How many does the busiest worker get?",
+        expect=between(CONNECTIONS // WORKERS, CONNECTIONS, "connections"),
+        why="The kernel wakes the waiter that is first in its list, time and again: alone, one "
+        "worker would get most. Since 1.21.6 a worker goes to the end of that list after 16 "
+        "connections, so that they share.",
+        count=CONNECTIONS,
+    ) as step:
+        shares = ask_awake(client, shared)
+        step.measured(max(shares.values()), shares)
+    return shared
+
+
+def take_turns(run: Run, host: Host, neighbour: Process) -> None:
+    """accept_mutex on: who has the lock waits for connections."""
+    plan = Plan("mutex", run.port(8081), accept_mutex=True)
+    with run.step(
+        "nginx with `accept_mutex on`: {count} connections, each when all workers sleep",
+        expect=between(0, SLEEPY, IN_VAIN),
+        why="Who has the lock waits for connections, and here keeps it. The others ask for it "
+        "every half second: their clock wakes them, not the connection. It was made against a "
+        "herd, and is off by default since 1.11.3.",
+        count=SLEEPY,
+    ) as step:
+        mutex = start(host, plan)
+        woken, in_vain = ask_sleepers(neighbour, mutex)
+        step.measured(in_vain, woken)
+        mutex.end()
+
+
+def listen_apart(run: Run, host: Host, client: Process, neighbour: Process) -> Server:
+    """`listen ... reuseport`: a listener for each worker."""
+    plan = Plan("group", run.port(8082), reuseport=True)
+    with run.step(
+        "nginx with `listen ... reuseport` and {workers} workers. How many listeners?",
+        expect=exactly(WORKERS, LISTENERS),
+        why="The master makes one for each worker, before it forks. They may be a group because "
+        "one user made them all, root: the workers only inherit.",
+        workers=WORKERS,
+    ) as step:
+        group = start(host, plan)
+        step.measured(host.count(plan.port, "LISTEN"))
+
+    with run.step(
+        "{count} connections come, each when all workers sleep",
+        expect=exactly(0, IN_VAIN),
+        why="The hash chooses a queue, and at each queue one worker waits.",
+        count=SLEEPY,
+    ) as step:
+        woken, in_vain = ask_sleepers(neighbour, group)
+        step.measured(in_vain, woken)
+
+    with run.step(
+        "{count} connections come one after the other",
+        expect=UNIFORM,
+        why="Shares as by chance, whoever is busy: the hash does not know. A sum of 22.6 and more "
+        "comes by chance in one of 10,000 runs.",
+        count=CONNECTIONS,
+    ) as step:
+        shares = ask_awake(client, group)
+        step.measured(chi_square(shares), shares)
+    return group
+
+
+# --- others on the same port --------------------------------------------------------------
+
+
+def ask_to_join(run: Run, host: Host, group: Server) -> None:
+    """Another nginx wants the port: one of the workers' user, and one of root."""
+    with run.step(
+        "{user}, the workers' user, starts a second nginx with `reuseport` on the same port",
+        expect=exactly(0, "listeners of its own"),
+        why="Its socket would be {user}'s, those of the group are root's: EADDRINUSE "
+        "(inet_csk_bind_conflict()). Who serves the group is not asked, only who made it.",
+        user=USER,
+    ) as step:
+        second = host.process("second", user=USER, program="nginx")
+        master = spawn(second, Plan("second", group.port, user="", workers=1, reuseport=True))
+        run.wait_until(lambda: "bind() to" in master.output, "its bind()")
+        master.quote("bind() to")
+        owned = [row for row in host.sockets(group.port) if row.uid == second.uid(USER)]
+        step.measured(len(owned))
+        master.kill(SIGQUIT)
+        master.wait()
+
+    with run.step(
+        "root starts another one. How many listeners are there now?",
+        expect=exactly(WORKERS + 1, LISTENERS),
+        why="One owner, one group. Neither nginx notices, and each gets a part of the clients: a "
+        "server that was started twice goes unseen so.",
+    ) as step:
+        plan = Plan("third", group.port, workers=1, reuseport=True)
+        third = start(host, plan, beside=WORKERS)
+        step.measured(host.count(group.port, "LISTEN"))
+        third.end()
+
+
+# --- renewed under load -------------------------------------------------------------------
+
+
+def reload_under_load(run: Run, client: Process, shared: Server, group: Server) -> None:
+    """SIGHUP, with as many workers as before."""
+    with run.step(
+        "Under load nginx reloads {count} times",
+        expect=exactly(0, LOST),
+        why="The master keeps the listener and forks new workers. The old ones stop to accept, "
+        "finish what they have, and end. Who waits, waits in the same queue.",
+        count=RELOADS,
+    ) as step:
+        answers = renew(client, shared, shared.reload, RELOADS)
+        step.measured(answers.lost, answers.parts)
+
+    with run.step(
+        "The nginx with `reuseport` reloads {count} times",
+        expect=exactly(0, LOST),
+        why="There are as many workers as before, and the master has kept a listener for each.",
+        count=RELOADS,
+    ) as step:
+        answers = renew(client, group, group.reload, RELOADS)
+        step.measured(answers.lost, answers.parts)
+
+
+def reload_with_fewer(run: Run, client: Process, group: Server) -> None:
+    """Connections wait in the queues of all workers when it reloads."""
+    with run.step(
+        "All workers with `reuseport` are busy, {waiting} connections wait, and it reloads",
+        expect=exactly(0, LOST),
+        why="What is busy is stopped here by SIGSTOP. The old workers close their copies of the "
+        "listeners, the master has others: the queues stay, for the new workers.",
+        waiting=WAITING,
+    ) as step:
+        answers = reload_while_busy(run, client, group, WORKERS)
+        step.measured(answers.lost, answers.parts)
+
+    with run.step(
+        "The same, and its configuration asks for one worker now",
+        expect=between(1, WAITING, LOST),
+        why="One worker, one listener: the master closes the others, and so does each old worker, "
+        "after the one connection that it accepts first. close() of the last copy resets what "
+        "waits (inet_csk_listen_stop()).",
+    ) as step:
+        plan = Plan("group", group.port, workers=1, reuseport=True)
+        group.starter.write_text(plan.path, plan.text)
+        answers = reload_while_busy(run, client, group, 1)
+        step.measured(answers.lost, answers.parts)
+
+
+def upgrade(run: Run, host: Host, client: Process) -> None:
+    """Another program in the place of this one: USR2, WINCH, QUIT."""
+    plan = Plan("upgraded", run.port(8083), daemon=True)
+    with run.step(
+        "Under load the program itself is replaced: USR2, WINCH, QUIT",
+        expect=exactly(0, LOST),
+        why="The old master executes the new program, which inherits the listener and finds its "
+        "descriptor in the variable NGINX. Both serve; then the old workers end, and the old "
+        "master. It does so as a daemon only: one whose parent lives takes itself for the new.",
+    ) as step:
+        server = host.process(plan.name, user="root", capabilities=CAPABILITIES, program="nginx")
+        spawn(server, plan).succeed()
+        old = find_master(run, server, plan.port)
+        listeners = {*host.queues(plan.port)}
+        client.load((host.ipv4, plan.port), MOST, clients=CLIENTS, words=HTTP_GET)
+        client.wait_for_requests(SOME)
+        replace_program(run, server, old)
+        answers = client.stop_load(after=SOME)
+        step.measured(answers.lost, answers.parts)
+
+    with run.step(
+        "Is its listener another one?",
+        expect=exactly(0, "listeners that were not there before"),
+        why="The same inode, with the same owner. Nothing was bound, so no rule was asked.",
+    ) as step:
+        step.measured(len({*host.queues(plan.port)} - listeners))
+
+
+# --- what the steps are made of -----------------------------------------------------------
+
+
+def start(host: Host, plan: Plan, *, beside: int = 0) -> Server:
+    """Root starts nginx, and it serves, with listeners `beside` its own on the port."""
+    starter = host.process(plan.name, user="root", capabilities=CAPABILITIES, program="nginx")
+    master = spawn(starter, plan)
+    workers = master.name_children(f"{plan.name}-worker", plan.workers, user=USER)
+    count = beside + (plan.workers if plan.reuseport else 1)
+    master.wait_until(lambda: host.count(plan.port, "LISTEN") == count, "it listens")
+    return Server(plan.port, starter, master, workers)
+
+
+def spawn(starter: Process, plan: Plan) -> Program:
+    """Start nginx with this configuration."""
+    starter.write_text(plan.path, plan.text)
+    return starter.spawn(f"nginx-{plan.name}", "nginx", "-e", "stderr", "-c", plan.path)
+
+
+def find_master(run: Run, starter: Process, port: int) -> Child:
+    """The master of a daemon: who holds the listener and is root still."""
+    masters: list[int] = []
+
+    def is_there() -> bool:
+        inodes = {*starter.host.queues(port)}
+        masters[:] = [
+            row.pid
+            for row in starter.host.processes()
+            if row.credentials.effective == 0 and inodes & {held.inode for held in row.sockets}
+        ]
+        return len(masters) == 1 and len(starter.list_children(Child("", masters[0]))) == WORKERS
+
+    run.wait_until(is_there, "a master with its workers")
+    return starter.name_descendant("old-master", masters[0])
+
+
+def replace_program(run: Run, starter: Process, old: Child) -> None:
+    """USR2, WINCH and QUIT, each when what the one before began is done."""
+    workers = {*starter.list_children(old)}
+    starter.send_signal(old, SIGUSR2)
+    new: list[int] = []
+
+    def is_up() -> bool:
+        new[:] = {*starter.list_children(old)} - workers
+        return bool(new) and len(starter.list_children(Child("", new[0]))) == WORKERS
+
+    run.wait_until(is_up, "a new master with its workers")
+    starter.name_descendant("new-master", new[0])
+    starter.send_signal(old, SIGWINCH)
+    run.wait_until(lambda: starter.list_children(old) == new, "the old workers are gone")
+    starter.send_signal(old, SIGQUIT)
+    run.wait_until(lambda: not starter.list_children(old), "the old master is gone")
+
+
+def is_renewed(now: set[int], before: set[int], workers: int) -> bool:
+    """Whether all workers are there and none is an old one."""
+    return len(now) == workers and not now & before
+
+
+def ask_sleepers(client: Process, server: Server) -> tuple[dict[str, float], int]:
+    """Connect SLEEPY times, when all workers sleep: who woke how often, and how often in vain."""
+    woken = {worker.name: 0.0 for worker in server.workers}
+    in_vain = 0
+    for _ in range(SLEEPY):
+        answers = client.request_from_sleep(
+            ("127.0.0.1", server.port), 1, server.workers, words=HTTP_GET
+        )
+        for worker in server.workers:
+            count = answers.woken[str(worker.pid)]
+            woken[worker.name] += count
+            in_vain += count if str(worker.pid) not in answers.by else 0
+    return woken, in_vain
+
+
+def ask_awake(client: Process, server: Server) -> dict[str, float]:
+    """Connect CONNECTIONS times, one after the other: how many each worker answered."""
+    answers = client.request(server.address, CONNECTIONS, words=HTTP_GET)
+    return {worker.name: answers.by.get(str(worker.pid), 0) for worker in server.workers}
+
+
+def chi_square(shares: Mapping[str, float]) -> float:
+    """How far shares are from even."""
+    even = sum(shares.values()) / len(shares)
+    return round(sum((share - even) ** 2 for share in shares.values()) / even, 3)
+
+
+def renew(client: Process, server: Server, reload: Callable[[], None], count: int) -> Answers:
+    """Reload so many times under load, with SOME requests before each and after the last."""
+    client.load(server.address, MOST, clients=CLIENTS, words=HTTP_GET)
+    for _ in range(count):
+        client.wait_for_requests(SOME)
+        reload()
+    return client.stop_load(after=SOME)
+
+
+def reload_while_busy(run: Run, client: Process, server: Server, workers: int) -> Answers:
+    """Reload while every worker is stopped, and connections wait in all queues."""
+    old = [Child("", pid) for pid in server.master.children()]
+    for worker in old:
+        server.starter.send_signal(worker, SIGSTOP)
+    client.load(server.address, WAITING, clients=WAITING, words=HTTP_GET)
+    run.wait_for_queues(server.starter.host, server.port, WAITING)
+    reopened = server.master.output.count(REOPENED)
+    # It takes signals in order: with its logs reopened, it has told the old workers to quit.
+    server.master.kill(SIGHUP)
+    server.master.kill(SIGUSR1)
+    server.master.wait_until(
+        lambda: server.master.output.count(REOPENED) > reopened, "it has reopened its logs"
+    )
+    for worker in old:
+        server.starter.send_signal(worker, SIGCONT)
+    answers = client.stop_load(after=WAITING)
+    server.master.wait_until(
+        lambda: len(server.master.children()) == workers, "the old workers are gone"
+    )
+    return answers
