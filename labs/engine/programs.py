@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from labs.engine.errors import EngineError, LabError
 from labs.engine.model import Call
-from labs.engine.waiting import wait_until
+from labs.engine.waiting import PROGRAM_DEADLINE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,11 +75,11 @@ class Program:
                 self._fail()
             return False
 
-        wait_until(holds, f"{self.name}: {what}")
+        wait_until(holds, f"{self.name}: {what}", PROGRAM_DEADLINE)
 
     def wait(self) -> None:
         """Wait until it has ended."""
-        wait_until(lambda: self.status is not None, f"{self.name} ends")
+        wait_until(lambda: self.status is not None, f"{self.name} ends", PROGRAM_DEADLINE)
 
     def succeed(self) -> None:
         """Wait until it has ended with status 0; EngineError with its own words for another."""

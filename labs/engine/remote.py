@@ -64,6 +64,10 @@ class Host:
         pid = self._session.start_process(name, self.name, user, capabilities, outer, program)
         return Process(self._session, name, self, pid)
 
+    def show(self) -> None:
+        """Let the open step's evidence show this host, where nothing is called."""
+        self._session.show_host(self.name)
+
     def sockets(self, port: int) -> list[SocketRow]:
         """What sock_diag says of this host now: its sockets with this local port."""
         rows = self._session.observe(self.name).sockets

@@ -46,7 +46,7 @@ from labs.engine.remote import (
 )
 from labs.engine.session import CallError, Session
 from labs.engine.translation import Translation
-from labs.engine.waiting import wait_until
+from labs.engine.waiting import PROGRAM_DEADLINE, wait_until
 
 __all__ = [
     "ANY",
@@ -208,6 +208,10 @@ class Run:
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until the condition holds; LabError where it does not within five seconds."""
         wait_until(condition, what)
+
+    def wait_for_program(self, condition: Callable[[], bool], what: str) -> None:
+        """The same for what a program does that nobody here has started: thirty seconds."""
+        wait_until(condition, what, PROGRAM_DEADLINE)
 
 
 def kernel_version(release: str) -> tuple[int, int]:

@@ -172,6 +172,12 @@ class Session:
         had = credentials or self._credentials[parent]
         self._keep(name, self._hosts[parent], StartedProcess(pid, had), parent)
 
+    def show_host(self, host: str) -> None:
+        """Let the open step's evidence show a host."""
+        self._check_step()
+        if host not in self._touched:
+            self._touched.append(host)
+
     def quote(self, process: str, line: str) -> None:
         """Show a line that a process has written to standard error."""
         self._touch(process)
@@ -250,10 +256,8 @@ class Session:
 
     def _touch(self, process: str) -> str:
         """The process's host, whose evidence the open step will show."""
-        self._check_step()
         host = self._hosts[process]
-        if host not in self._touched:
-            self._touched.append(host)
+        self.show_host(host)
         return host
 
     def _executed(self, process: str) -> CallResult:

@@ -20,6 +20,8 @@ PROGRAM_FOLDERS = (
     *("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"),
 )
 ENDED = ("Z", "X")  # states: nobody has waited for it yet
+ENVIRONMENT = {"PATH": ":".join(PROGRAM_FOLDERS), "LANG": "C.UTF-8", "HOME": "/"}
+KEPT = ("GLIBC_TUNABLES", "OPENSSL_ia32cap")  # for a kernel that does not keep AVX's registers
 MOST_OUTPUT = 1 << 16  # bytes, the last that are read
 # What Python ignores, or the command that a lab is run by may.
 SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -42,7 +44,7 @@ class Spawned:
             pid = os.posix_spawn(
                 path,
                 [path, *arguments],
-                {"PATH": ":".join(PROGRAM_FOLDERS), "LANG": "C.UTF-8", "HOME": "/"},
+                {**ENVIRONMENT, **{name: os.environ[name] for name in KEPT if name in os.environ}},
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, output, 1),

@@ -21,7 +21,7 @@ from labs.engine.script import (
 
 WAITING = 12  # connections that wait while all of maxconn is taken
 CLIENTS = 8
-RELOADS = 4
+RELOADS = 3
 SOME = 100  # requests before a reload, between two, and after
 MOST = 50_000
 ALONE = 1  # maxconn: the others wait in the accept queue
@@ -185,6 +185,7 @@ def pass_over(run: Run, host: Host, client: Process) -> None:
         expect=exactly(0, NEW),
         why="The inode is the same: nothing was bound, and no rule was asked.",
     ) as step:
+        host.show()
         step.measured(len({*host.queues(plan.port)} - before))
         old.program.wait()
 
@@ -262,7 +263,7 @@ def start(host: Host, plan: Plan) -> Server:
     starter = host.process(plan.name, user="alice", program="haproxy")
     options = ["-S", plan.master_socket] if plan.has_master else []
     program = spawn(starter, f"haproxy-{plan.name}", plan, *options)
-    program.wait_until(lambda: host.count(plan.port, "LISTEN") == 1, "it listens")
+    program.wait_until(lambda: holds(program, host, plan.port), "it listens")
     if plan.has_master:
         program.wait_until(lambda: LOADED in program.output, "it has loaded")
         program.wait_until(lambda: answers_commands(starter, plan), "its master answers")
@@ -307,10 +308,10 @@ def spawn(starter: Process, name: str, plan: Plan, *options: str) -> Program:
 
 
 def holds(program: Program, host: Host, port: int) -> bool:
-    """Whether it has a listener of the port."""
-    inodes = {*host.queues(port)}
+    """Whether it, or a worker of its, has a listener of the port."""
+    inodes, pids = {*host.queues(port)}, {program.pid, *program.children()}
     return any(
-        row.pid == program.pid and inodes & {held.inode for held in row.sockets}
+        row.pid in pids and inodes & {held.inode for held in row.sockets}
         for row in host.processes()
     )
 
@@ -335,10 +336,10 @@ def free(client: Process, slot: Socket) -> Answers:
     return client.stop_load(after=WAITING)
 
 
-def renew(client: Process, server: Server, count: int) -> Answers:
-    """Reload so many times under load, with SOME requests before each and after the last."""
+def renew(client: Process, server: Server, count: int, some: int = SOME) -> Answers:
+    """Reload so many times under load, with some requests before each and after the last."""
     client.load(server.address, MOST, clients=CLIENTS, words=HTTP_GET)
     for _ in range(count):
-        client.wait_for_requests(SOME)
+        client.wait_for_requests(some)
         server.reload()
-    return client.stop_load(after=SOME)
+    return client.stop_load(after=some)

@@ -29,9 +29,12 @@ BLACKLIST = (
 KEEPS_ALL_REGISTERS = (6, 13)
 AT_MINSIGSTKSZ = 51  # getauxval(3): what a signal takes of the stack, with all registers
 LARGEST_SIGNAL = 4096  # bytes, with those 2,696
-# Of AVX's registers only half is then kept for each thread: the C library is to use none. To other
-# libraries they are what they always are between calls, nobody's.
-NO_AVX = "glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-AVX_Fast_Unaligned_Load"
+# AVX's registers are then lost at each page fault, so nobody may use them: the C library and
+# OpenSSL are told. What is compiled for any x86-64 does not.
+NO_AVX = {
+    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-AVX_Fast_Unaligned_Load",
+    "OPENSSL_ia32cap": "~0x1000000000000000:~0x600c0230020",
+}
 
 
 def uml_command(
@@ -50,7 +53,7 @@ def uml_command(
     init, *arguments = program
     few_registers = has_many_registers() and read_version(kernel.image) < KEEPS_ALL_REGISTERS
     if few_registers:
-        variables = {**variables, "GLIBC_TUNABLES": NO_AVX}
+        variables = {**variables, **NO_AVX}
     options = (
         f"mem={memory}M",
         "root=/dev/root",

@@ -1,0 +1,135 @@
+"""HAProxy as the lab drives it: what breaks its steps, its own words, and many reloads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from labs.engine.errors import ExitStatus
+from labs.engine.layout import Layout
+from labs.engine.model import RunEnded
+from labs.engine.runner import run_lab
+from labs.engine.script import Host, Lab, Process, Program, Run, exactly, lab
+from labs.haproxy import lab as script
+from tests.namespaces.test_labs import LABS, backend, differing, run
+
+if TYPE_CHECKING:
+    from labs.engine.backends.namespaces.backend import NamespacesBackend
+    from labs.engine.model import Event
+
+__all__ = ["backend"]
+
+pytestmark = pytest.mark.namespaces
+
+REQUESTS_FOR_EACH = 1000
+RELOADS = 20
+
+
+def test_reloads_differ_where_nothing_waits(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With room for all, nobody is in the queue that is closed."""
+    monkeypatch.setattr(script, "ALONE", 100)
+    monkeypatch.setattr(Run, "wait_for_queues", lambda *_: {})
+    status, steps = run(LABS["haproxy"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    assert differing(steps) == [2]
+
+
+def test_it_differs_where_the_listener_is_not_passed(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawn = Process.spawn
+
+    def without_x(process: Process, name: str, program: str, *arguments: str) -> Program:
+        end = arguments.index("-x") if "-x" in arguments else None
+        return spawn(process, name, program, *arguments[:end])
+
+    monkeypatch.setattr(Process, "spawn", without_x)
+    monkeypatch.setattr(script, "ask_as_another", lambda *_: None)
+    status, steps = run(LABS["haproxy"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    assert differing(steps) == [3, 4]
+
+
+def test_it_differs_where_nothing_migrates(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = backend.open_host
+    monkeypatch.setattr(
+        backend, "open_host", lambda plan: opened(replace(plan, tcp_migrate_req=False))
+    )
+    status, steps = run(LABS["haproxy"], backend, Layout(None))
+    assert status is ExitStatus.DIFFERS
+    assert differing(steps) == [5]
+
+
+def test_it_fails_where_bob_is_alice(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labs.engine.programs.PROGRAM_DEADLINE", 3.0)
+
+    class OneUser(Layout):
+        def uid(self, user: str) -> int:
+            return super().uid("alice" if user == "bob" else user)
+
+    status, steps = run(LABS["haproxy"], backend, OneUser(None))
+    # Nobody refuses Alice's second one, and so the lab waits for its end in vain.
+    assert status is ExitStatus.FAILED
+    assert [step.number for step in steps][-1] == 6
+
+
+def failing(text: str, backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch) -> RunEnded:
+    """The end of a run whose HAProxy cannot start."""
+    monkeypatch.setattr(script, "CONFIGURATION", text)
+    events: list[Event] = []
+    assert run_lab(LABS["haproxy"], backend, Layout(None), [events.append]) is ExitStatus.FAILED
+    assert isinstance(events[-1], RunEnded)
+    return events[-1]
+
+
+def test_a_configuration_error_is_shown_in_its_own_words(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = failing("global\n    frobnicate\n", backend, monkeypatch)
+    assert "haproxy-beside has ended with status 1" in end.error
+    assert "unknown keyword 'frobnicate'" in end.hint
+
+
+def test_a_port_in_use_is_shown_in_its_own_words(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = script.start
+
+    def start_late(host: Host, plan: script.Plan) -> script.Server:
+        host.process("first", user="alice").listen(plan.port)
+        return start(host, plan)
+
+    monkeypatch.setattr(script, "start", start_late)
+    end = failing(script.CONFIGURATION, backend, monkeypatch)
+    assert "Address already in use" in end.hint
+
+
+def test_many_reloads_of_a_master_lose_nothing(backend: NamespacesBackend) -> None:
+    status, steps = run(many_reloads(), backend, Layout(None))
+    assert (status, len(steps)) == (ExitStatus.PASSED, 1)
+
+
+def many_reloads() -> Lab:
+    @lab("many", title="Many reloads")
+    def many(run: Run) -> None:
+        server, elsewhere = run.host("server"), run.host("elsewhere")
+        client = elsewhere.process("client", user="bob")
+        with run.step("Many", expect=exactly(0, script.LOST), why="It is passed.") as step:
+            master = script.start(server, script.Plan("master", 8084, has_master=True))
+            answered = lost = 0
+            for _ in range(RELOADS):
+                answers = script.renew(client, master, 1, REQUESTS_FOR_EACH // 2)
+                answered += answers.answered
+                lost += answers.lost
+            assert answered >= RELOADS * REQUESTS_FOR_EACH
+            step.measured(lost)
+
+    return many
