@@ -210,7 +210,7 @@ class Run:
         wait_until(condition, what)
 
     def wait_for_program(self, condition: Callable[[], bool], what: str) -> None:
-        """The same for what a program does that nobody here has started: thirty seconds."""
+        """The same for what a program does that nobody here has started: a minute."""
         wait_until(condition, what, PROGRAM_DEADLINE)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from labs.engine.errors import LabError
 
 DEADLINE = 5.0  # seconds: for what the kernel does in microseconds
-PROGRAM_DEADLINE = 30.0  # for a program to start or to end, on a kernel that is slow
+PROGRAM_DEADLINE = 60.0  # for a program to start or to end, on a kernel that is slow
 INTERVAL = 0.001
 PROGRAM_INTERVAL = 0.004
 

@@ -29,6 +29,7 @@ ACCEPT, EPOLL, EXCLUSIVE, LOCK = "accept", "epoll", "exclusive", "lock"
 WAYS = (ACCEPT, EPOLL, EXCLUSIVE, LOCK)
 
 REQUEST_SECONDS = 5.0  # after which a request has timed out
+HTTP_SECONDS = 25.0  # the same where a real server may have to start first, on a slow kernel
 LONGEST_LOAD = 30.0  # seconds
 LONGEST_WAIT = 8.0  # seconds: for some of its requests; less than an agent may take to answer
 MOST_REQUESTS = 50_000
@@ -327,7 +328,7 @@ def ask(address: tuple[str, int], port: int, words: bytes) -> tuple[str, str]:
     """
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     with socket.socket(family) as client:
-        client.settimeout(REQUEST_SECONDS)
+        client.settimeout(HTTP_SECONDS if words else REQUEST_SECONDS)
         try:
             if port:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

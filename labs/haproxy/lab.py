@@ -30,6 +30,7 @@ ENOUGH = 64
 LISTENERS = "listeners on the port"
 NEW = "listeners that were not there before"
 LOST = "requests lost"
+RESET = "requests reset"
 LOADED = "Loading success."  # as a master says it
 FAILED = 1  # the exit status of an HAProxy that cannot start
 
@@ -152,13 +153,13 @@ def beside(run: Run, host: Host, client: Process) -> None:
 
     with run.step(
         "It is reloaded by `-sf`: a new one binds with SO_REUSEPORT, the old one closes",
-        expect=exactly(WAITING, LOST),
+        expect=exactly(WAITING, RESET),
         why="The new listener has an empty queue. Those who waited were in the queue of the old "
         "one, and close() resets them (inet_csk_listen_stop()). What was accepted is finished.",
     ) as step:
         start_next(run, old)
         answers = free(client, slot)
-        step.measured(answers.lost, answers.parts)
+        step.measured(answers.reset, answers.parts)
         old.program.wait()
 
 
