@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from signal import SIGCONT, SIGHUP, SIGQUIT, SIGSTOP, SIGUSR1, SIGUSR2, SIGWINCH
 
 from labs.engine.script import (
@@ -102,6 +103,10 @@ class Server:
         """Where its clients find it."""
         return self.starter.host.ipv4, self.port
 
+    def count_listeners(self) -> int:
+        """How many listeners there are on its port, its own and others."""
+        return self.starter.host.count(self.port, "LISTEN")
+
     def reload(self, workers: int = WORKERS) -> None:
         """SIGHUP: new workers for the old ones; returns when the old ones are gone."""
         before = {*self.master.children()}
@@ -116,6 +121,9 @@ class Server:
         self.master.wait()
 
 
+Starting = Callable[[], Server]  # the nginx of a plan, which starts when it is first asked for
+
+
 @lab(
     "nginx",
     title="How nginx shares its port among workers, and what a reload does to those who wait",
@@ -127,9 +135,11 @@ def nginx(run: Run) -> None:
     server, elsewhere = run.host("server"), run.host("elsewhere")
     client = elsewhere.process("client", user="bob")
     neighbour = server.process("neighbour", user="bob")
-    shared = share_one_listener(run, server, client, neighbour)
+    shared = starting(server, Plan("shared", run.port(8080)))
+    group = starting(server, Plan("group", run.port(8082), reuseport=True))
+    share_one_listener(run, shared, client, neighbour)
     take_turns(run, server, neighbour)
-    group = listen_apart(run, server, client, neighbour)
+    listen_apart(run, group, client, neighbour)
     ask_to_join(run, server, group)
     reload_under_load(run, client, shared, group)
     reload_with_fewer(run, client, group)
@@ -146,9 +156,8 @@ def nginx(run: Run) -> None:
 # --- three ways to share ------------------------------------------------------------------
 
 
-def share_one_listener(run: Run, host: Host, client: Process, neighbour: Process) -> Server:
+def share_one_listener(run: Run, shared: Starting, client: Process, neighbour: Process) -> None:
     """As nginx comes: one listener, made before the workers are."""
-    plan = Plan("shared", run.port(8080))
     with run.step(
         "root starts nginx; its {workers} workers are {user}'s. How many listeners?",
         expect=exactly(1, LISTENERS),
@@ -158,8 +167,7 @@ def share_one_listener(run: Run, host: Host, client: Process, neighbour: Process
         workers=WORKERS,
         user=USER,
     ) as step:
-        shared = start(host, plan)
-        step.measured(host.count(plan.port, "LISTEN"))
+        step.measured(shared().count_listeners())
 
     with run.step(
         "{count} connections come, each when all workers sleep",
@@ -168,7 +176,7 @@ def share_one_listener(run: Run, host: Host, client: Process, neighbour: Process
         "sleep a second time, until the request is there.",
         count=SLEEPY,
     ) as step:
-        woken, _ = ask_sleepers(neighbour, shared)
+        woken, _ = ask_sleepers(neighbour, shared())
         step.measured(sum(woken.values()), woken)
 
     with run.step(
@@ -178,7 +186,7 @@ def share_one_listener(run: Run, host: Host, client: Process, neighbour: Process
         "herd, and no accept_mutex.",
         count=SLEEPY,
     ) as step:
-        _, in_vain = ask_sleepers(neighbour, shared)
+        _, in_vain = ask_sleepers(neighbour, shared())
         step.measured(in_vain)
 
     with run.step(
@@ -189,9 +197,8 @@ def share_one_listener(run: Run, host: Host, client: Process, neighbour: Process
         "connections, so that they share.",
         count=CONNECTIONS,
     ) as step:
-        shares = ask_awake(client, shared)
+        shares = ask_awake(client, shared())
         step.measured(max(shares.values()), shares)
-    return shared
 
 
 def take_turns(run: Run, host: Host, neighbour: Process) -> None:
@@ -205,15 +212,14 @@ def take_turns(run: Run, host: Host, neighbour: Process) -> None:
         "herd, and is off by default since 1.11.3.",
         count=SLEEPY,
     ) as step:
-        mutex = start(host, plan)
+        mutex = start(prepare(host, plan), plan)
         woken, in_vain = ask_sleepers(neighbour, mutex)
         step.measured(in_vain, woken)
         mutex.end()
 
 
-def listen_apart(run: Run, host: Host, client: Process, neighbour: Process) -> Server:
+def listen_apart(run: Run, group: Starting, client: Process, neighbour: Process) -> None:
     """`listen ... reuseport`: a listener for each worker."""
-    plan = Plan("group", run.port(8082), reuseport=True)
     with run.step(
         "nginx with `listen ... reuseport` and {workers} workers. How many listeners?",
         expect=exactly(WORKERS, LISTENERS),
@@ -221,8 +227,7 @@ def listen_apart(run: Run, host: Host, client: Process, neighbour: Process) -> S
         "one user made them all, root: the workers only inherit.",
         workers=WORKERS,
     ) as step:
-        group = start(host, plan)
-        step.measured(host.count(plan.port, "LISTEN"))
+        step.measured(group().count_listeners())
 
     with run.step(
         "{count} connections come, each when all workers sleep",
@@ -230,7 +235,7 @@ def listen_apart(run: Run, host: Host, client: Process, neighbour: Process) -> S
         why="The hash chooses a queue, and at each queue one worker waits.",
         count=SLEEPY,
     ) as step:
-        woken, in_vain = ask_sleepers(neighbour, group)
+        woken, in_vain = ask_sleepers(neighbour, group())
         step.measured(in_vain, woken)
 
     with run.step(
@@ -240,15 +245,14 @@ def listen_apart(run: Run, host: Host, client: Process, neighbour: Process) -> S
         "comes by chance in one of 10,000 runs.",
         count=CONNECTIONS,
     ) as step:
-        shares = ask_awake(client, group)
+        shares = ask_awake(client, group())
         step.measured(chi_square(shares), shares)
-    return group
 
 
 # --- others on the same port --------------------------------------------------------------
 
 
-def ask_to_join(run: Run, host: Host, group: Server) -> None:
+def ask_to_join(run: Run, host: Host, group: Starting) -> None:
     """Another nginx wants the port: one of the workers' user, and one of root."""
     with run.step(
         "{user}, the workers' user, starts a second nginx with `reuseport` on the same port",
@@ -257,11 +261,13 @@ def ask_to_join(run: Run, host: Host, group: Server) -> None:
         "(inet_csk_bind_conflict()). Who serves the group is not asked, only who made it.",
         user=USER,
     ) as step:
-        second = host.process("second", user=USER, program="nginx")
-        master = spawn(second, Plan("second", group.port, user="", workers=1, reuseport=True))
+        plan = Plan("second", group().port, user="", workers=1, reuseport=True)
+        second = host.process(plan.name, user=USER, program="nginx")
+        second.write_text(plan.path, plan.text)
+        master = spawn(second, plan)
         run.wait_until(lambda: "bind() to" in master.output, "its bind()")
         master.quote("bind() to")
-        owned = [row for row in host.sockets(group.port) if row.uid == second.uid(USER)]
+        owned = [row for row in host.sockets(plan.port) if row.uid == second.uid(USER)]
         step.measured(len(owned))
         master.kill(SIGQUIT)
         master.wait()
@@ -272,16 +278,16 @@ def ask_to_join(run: Run, host: Host, group: Server) -> None:
         why="One owner, one group. Neither nginx notices, and each gets a part of the clients: a "
         "server that was started twice goes unseen so.",
     ) as step:
-        plan = Plan("third", group.port, workers=1, reuseport=True)
-        third = start(host, plan, beside=WORKERS)
-        step.measured(host.count(group.port, "LISTEN"))
+        plan = Plan("third", group().port, workers=1, reuseport=True)
+        third = start(prepare(host, plan), plan, beside=WORKERS)
+        step.measured(third.count_listeners())
         third.end()
 
 
 # --- renewed under load -------------------------------------------------------------------
 
 
-def reload_under_load(run: Run, client: Process, shared: Server, group: Server) -> None:
+def reload_under_load(run: Run, client: Process, shared: Starting, group: Starting) -> None:
     """SIGHUP, with as many workers as before."""
     with run.step(
         "Under load nginx reloads {count} times",
@@ -290,7 +296,7 @@ def reload_under_load(run: Run, client: Process, shared: Server, group: Server) 
         "finish what they have, and end. Who waits, waits in the same queue.",
         count=RELOADS,
     ) as step:
-        answers = renew(client, shared, shared.reload, RELOADS)
+        answers = renew(client, shared(), shared().reload, RELOADS)
         step.measured(answers.lost, answers.parts)
 
     with run.step(
@@ -299,11 +305,11 @@ def reload_under_load(run: Run, client: Process, shared: Server, group: Server) 
         why="There are as many workers as before, and the master has kept a listener for each.",
         count=RELOADS,
     ) as step:
-        answers = renew(client, group, group.reload, RELOADS)
+        answers = renew(client, group(), group().reload, RELOADS)
         step.measured(answers.lost, answers.parts)
 
 
-def reload_with_fewer(run: Run, client: Process, group: Server) -> None:
+def reload_with_fewer(run: Run, client: Process, group: Starting) -> None:
     """Connections wait in the queues of all workers when it reloads."""
     with run.step(
         "All workers with `reuseport` are busy, {waiting} connections wait, and it reloads",
@@ -312,7 +318,7 @@ def reload_with_fewer(run: Run, client: Process, group: Server) -> None:
         "listeners, the master has others: the queues stay, for the new workers.",
         waiting=WAITING,
     ) as step:
-        answers = reload_while_busy(run, client, group, WORKERS)
+        answers = reload_while_busy(run, client, group(), WORKERS)
         step.measured(answers.lost, answers.parts)
 
     with run.step(
@@ -322,9 +328,9 @@ def reload_with_fewer(run: Run, client: Process, group: Server) -> None:
         "after the one connection that it accepts first. close() of the last copy resets what "
         "waits (inet_csk_listen_stop()).",
     ) as step:
-        plan = Plan("group", group.port, workers=1, reuseport=True)
-        group.starter.write_text(plan.path, plan.text)
-        answers = reload_while_busy(run, client, group, 1)
+        plan = Plan("group", group().port, workers=1, reuseport=True)
+        group().starter.write_text(plan.path, plan.text)
+        answers = reload_while_busy(run, client, group(), 1)
         step.measured(answers.lost, answers.parts)
 
 
@@ -337,8 +343,8 @@ def upgrade(run: Run, host: Host, client: Process) -> None:
         why="The old master executes the new program, which inherits the listener and finds its "
         "descriptor in the variable NGINX. Both serve; then the old workers end, and the old "
         "master. It does so as a daemon only: one whose parent lives takes itself for the new.",
-    ) as step:
-        server = host.process(plan.name, user="root", capabilities=CAPABILITIES, program="nginx")
+    ) as replaced:
+        server = prepare(host, plan)
         spawn(server, plan).succeed()
         old = find_master(run, server, plan.port)
         listeners = {*host.queues(plan.port)}
@@ -346,32 +352,45 @@ def upgrade(run: Run, host: Host, client: Process) -> None:
         client.wait_for_requests(SOME)
         replace_program(run, server, old)
         answers = client.stop_load(after=SOME)
-        step.measured(answers.lost, answers.parts)
+        replaced.measured(answers.lost, answers.parts)
 
     with run.step(
         "Is its listener another one?",
         expect=exactly(0, "listeners that were not there before"),
         why="The same inode, with the same owner. Nothing was bound, so no rule was asked.",
     ) as step:
+        step.needs(replaced)
         step.measured(len({*host.queues(plan.port)} - listeners))
 
 
 # --- what the steps are made of -----------------------------------------------------------
 
 
-def start(host: Host, plan: Plan, *, beside: int = 0) -> Server:
-    """Root starts nginx, and it serves, with listeners `beside` its own on the port."""
+def starting(host: Host, plan: Plan) -> Starting:
+    """An nginx to be asked for in steps: where there is none, each is skipped for that reason."""
+    starter = cache(lambda: prepare(host, plan))
+    return cache(lambda: start(starter(), plan))
+
+
+def prepare(host: Host, plan: Plan) -> Process:
+    """The process of root's that starts an nginx; skips the step where there is none."""
     starter = host.process(plan.name, user="root", capabilities=CAPABILITIES, program="nginx")
+    starter.write_text(plan.path, plan.text)
+    return starter
+
+
+def start(starter: Process, plan: Plan, *, beside: int = 0) -> Server:
+    """Start nginx and wait until it serves, with listeners `beside` its own on the port."""
     master = spawn(starter, plan)
     workers = master.name_children(f"{plan.name}-worker", plan.workers, user=USER)
     count = beside + (plan.workers if plan.reuseport else 1)
-    master.wait_until(lambda: host.count(plan.port, "LISTEN") == count, "it listens")
-    return Server(plan.port, starter, master, workers)
+    server = Server(plan.port, starter, master, workers)
+    master.wait_until(lambda: server.count_listeners() == count, "it listens")
+    return server
 
 
 def spawn(starter: Process, plan: Plan) -> Program:
-    """Start nginx with this configuration."""
-    starter.write_text(plan.path, plan.text)
+    """Start nginx with the configuration of this plan, which is written already."""
     return starter.spawn(f"nginx-{plan.name}", "nginx", "-e", "stderr", "-c", plan.path)
 
 
