@@ -172,8 +172,8 @@ def share_one_listener(run: Run, shared: Starting, client: Process, neighbour: P
     with run.step(
         "{count} connections come, each when all workers sleep",
         expect=between(SLEEPY, 2 * SLEEPY + 2 * WORKERS, WAKE_UPS),
-        why="They wait with EPOLLEXCLUSIVE (nginx 1.11.3, Linux 4.5), and one is woken. It may "
-        "sleep a second time, until the request is there.",
+        why="They wait with EPOLLEXCLUSIVE (since nginx 1.11.3 and Linux 4.5), and one is woken. "
+        "It may sleep a second time, until the request is there.",
         count=SLEEPY,
     ) as step:
         woken, _ = ask_sleepers(neighbour, shared())
@@ -193,7 +193,7 @@ def share_one_listener(run: Run, shared: Starting, client: Process, neighbour: P
         "{count} connections come one after the other. How many does the busiest worker get?",
         expect=between(CONNECTIONS // WORKERS, CONNECTIONS, "connections"),
         why="The kernel wakes the waiter that is first in its list, time and again: alone, one "
-        "worker would get most. Since 1.21.6 a worker goes to the end of that list after 16 "
+        "worker would get most. Since nginx 1.21.6 a worker goes to the end of that list every 16 "
         "connections, so that they share.",
         count=CONNECTIONS,
     ) as step:
@@ -241,8 +241,8 @@ def listen_apart(run: Run, group: Starting, client: Process, neighbour: Process)
     with run.step(
         "{count} connections come one after the other",
         expect=UNIFORM,
-        why="Shares as by chance, whoever is busy: the hash does not know. A sum of 22.6 and more "
-        "comes by chance in one of 10,000 runs.",
+        why="Shares as by chance, whoever is busy: the hash does not know. More uneven than that, "
+        "or as even as by turns, they come by chance in one of 10,000 runs.",
         count=CONNECTIONS,
     ) as step:
         shares = ask_awake(client, group())
@@ -340,9 +340,10 @@ def upgrade(run: Run, host: Host, client: Process) -> None:
     with run.step(
         "Under load the program itself is replaced: USR2, WINCH, QUIT",
         expect=exactly(0, LOST),
-        why="The old master executes the new program, which inherits the listener and finds its "
-        "descriptor in the variable NGINX. Both serve; then the old workers end, and the old "
-        "master. It does so as a daemon only: one whose parent lives takes itself for the new.",
+        why="The old master forks a child that executes the new program: it inherits the listener "
+        "and finds its descriptor in the variable NGINX. Both serve; then the old workers end, and "
+        "the old master. Only a daemon does so: a master that still has its first parent takes "
+        "itself for the new one, and ignores USR2.",
     ) as replaced:
         server = prepare(host, plan)
         spawn(server, plan).succeed()
