@@ -1,6 +1,6 @@
 """What nginx does with its port: three ways to share it, and two to renew what serves it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from signal import SIGCONT, SIGHUP, SIGQUIT, SIGSTOP, SIGUSR1, SIGUSR2, SIGWINCH
@@ -29,6 +29,7 @@ MOST = 20_000
 WAITING = 24  # connections in the queues of workers that are busy
 USER = "www-data"
 REOPENED = "reopening logs"  # as the master says it
+BIND = "bind() to"  # and one that was refused
 # What nginx takes of root: to give its workers another user, and to signal them afterwards.
 CAPABILITIES = ("CAP_CHOWN", "CAP_KILL", "CAP_SETGID", "CAP_SETUID")
 
@@ -107,12 +108,16 @@ class Server:
         """How many listeners there are on its port, its own and others."""
         return self.starter.host.count(self.port, "LISTEN")
 
-    def reload(self, workers: int = WORKERS) -> None:
+    def reload(self) -> None:
         """SIGHUP: new workers for the old ones; returns when the old ones are gone."""
-        before = {*self.master.children()}
+        before = self.master.children()
         self.master.kill(SIGHUP)
+        self.wait_for_end_of(before)
+
+    def wait_for_end_of(self, workers: Collection[int]) -> None:
+        """Wait until these are gone, who are told to go only when there are new ones."""
         self.master.wait_until(
-            lambda: is_renewed({*self.master.children()}, before, workers), "its workers are new"
+            lambda: {*self.master.children()}.isdisjoint(workers), "its workers are new"
         )
 
     def end(self) -> None:
@@ -264,11 +269,10 @@ def ask_to_join(run: Run, host: Host, group: Starting) -> None:
         plan = Plan("second", group().port, user="", workers=1, reuseport=True)
         second = host.process(plan.name, user=USER, program="nginx")
         second.write_text(plan.path, plan.text)
+        before = {*host.queues(plan.port)}
         master = spawn(second, plan)
-        run.wait_until(lambda: "bind() to" in master.output, "its bind()")
-        master.quote("bind() to")
-        owned = [row for row in host.sockets(plan.port) if row.uid == second.uid(USER)]
-        step.measured(len(owned))
+        joined = wait_for_bind(run, host, plan.port, master, before)
+        step.measured(len(joined))
         master.kill(SIGQUIT)
         master.wait()
 
@@ -279,7 +283,7 @@ def ask_to_join(run: Run, host: Host, group: Starting) -> None:
         "server that was started twice goes unseen so.",
     ) as step:
         plan = Plan("third", group().port, workers=1, reuseport=True)
-        third = start(prepare(host, plan), plan, beside=WORKERS)
+        third = start(prepare(host, plan), plan)
         step.measured(third.count_listeners())
         third.end()
 
@@ -318,7 +322,7 @@ def reload_with_fewer(run: Run, client: Process, group: Starting) -> None:
         "listeners, the master has others: the queues stay, for the new workers.",
         waiting=WAITING,
     ) as step:
-        answers = reload_while_busy(run, client, group(), WORKERS)
+        answers = reload_while_busy(run, client, group())
         step.measured(answers.lost, answers.parts)
 
     with run.step(
@@ -330,7 +334,7 @@ def reload_with_fewer(run: Run, client: Process, group: Starting) -> None:
     ) as step:
         plan = Plan("group", group().port, workers=1, reuseport=True)
         group().starter.write_text(plan.path, plan.text)
-        answers = reload_while_busy(run, client, group(), 1)
+        answers = reload_while_busy(run, client, group())
         step.measured(answers.lost, answers.parts)
 
 
@@ -380,14 +384,25 @@ def prepare(host: Host, plan: Plan) -> Process:
     return starter
 
 
-def start(starter: Process, plan: Plan, *, beside: int = 0) -> Server:
-    """Start nginx and wait until it serves, with listeners `beside` its own on the port."""
+def start(starter: Process, plan: Plan) -> Server:
+    """Start nginx and wait for its workers, which it forks when it listens."""
     master = spawn(starter, plan)
     workers = master.name_children(f"{plan.name}-worker", plan.workers, user=USER)
-    count = beside + (plan.workers if plan.reuseport else 1)
-    server = Server(plan.port, starter, master, workers)
-    master.wait_until(lambda: server.count_listeners() == count, "it listens")
-    return server
+    return Server(plan.port, starter, master, workers)
+
+
+def wait_for_bind(run: Run, host: Host, port: int, master: Program, before: set[int]) -> set[int]:
+    """Wait for what comes of its bind(): the listeners that were not there, or its words."""
+    joined: set[int] = set()
+
+    def has_tried() -> bool:
+        joined.update({*host.queues(port)} - before)
+        return bool(joined) or BIND in master.output
+
+    run.wait_until(has_tried, "its bind()")
+    if not joined:
+        master.quote(BIND)
+    return joined
 
 
 def spawn(starter: Process, plan: Plan) -> Program:
@@ -430,11 +445,6 @@ def replace_program(run: Run, starter: Process, old: Child) -> None:
     run.wait_until(lambda: not starter.list_children(old), "the old master is gone")
 
 
-def is_renewed(now: set[int], before: set[int], workers: int) -> bool:
-    """Whether all workers are there and none is an old one."""
-    return len(now) == workers and not now & before
-
-
 def ask_sleepers(client: Process, server: Server) -> tuple[dict[str, float], int]:
     """Connect SLEEPY times, when all workers sleep: who woke how often, and how often in vain."""
     woken = {worker.name: 0.0 for worker in server.workers}
@@ -471,11 +481,11 @@ def renew(client: Process, server: Server, reload: Callable[[], None], count: in
     return client.stop_load(after=SOME)
 
 
-def reload_while_busy(run: Run, client: Process, server: Server, workers: int) -> Answers:
+def reload_while_busy(run: Run, client: Process, server: Server) -> Answers:
     """Reload while every worker is stopped, and connections wait in all queues."""
-    old = [Child("", pid) for pid in server.master.children()]
-    for worker in old:
-        server.starter.send_signal(worker, SIGSTOP)
+    old = server.master.children()
+    for pid in old:
+        server.starter.send_signal(Child("", pid), SIGSTOP)
     client.load(server.address, WAITING, clients=WAITING, words=HTTP_GET)
     run.wait_for_queues(server.starter.host, server.port, WAITING)
     reopened = server.master.output.count(REOPENED)
@@ -485,10 +495,8 @@ def reload_while_busy(run: Run, client: Process, server: Server, workers: int) -
     server.master.wait_until(
         lambda: server.master.output.count(REOPENED) > reopened, "it has reopened its logs"
     )
-    for worker in old:
-        server.starter.send_signal(worker, SIGCONT)
+    for pid in old:
+        server.starter.send_signal(Child("", pid), SIGCONT)
     answers = client.stop_load(after=WAITING)
-    server.master.wait_until(
-        lambda: len(server.master.children()) == workers, "the old workers are gone"
-    )
+    server.wait_for_end_of(old)
     return answers
