@@ -28,6 +28,7 @@ SOME = 100  # requests before a reload, between two, and after
 MOST = 20_000
 WAITING = 24  # connections in the queues of workers that are busy
 USER = "www-data"
+LOOPBACK = "127.0.0.1"
 REOPENED = "reopening logs"  # as the master says it
 BIND = "bind() to"  # and one that was refused
 # What nginx takes of root: to give its workers another user, and to signal them afterwards.
@@ -359,6 +360,7 @@ def upgrade(run: Run, host: Host, client: Process) -> None:
         why="The same inode, with the same owner. Nothing was bound, so no rule was asked.",
     ) as step:
         step.needs(replaced)
+        server.request((LOOPBACK, plan.port), words=HTTP_GET)
         step.measured(len({*host.queues(plan.port)} - listeners))
 
 
@@ -444,7 +446,7 @@ def ask_sleepers(client: Process, server: Server) -> tuple[dict[str, float], int
     in_vain = 0
     for _ in range(SLEEPY):
         answers = client.request_from_sleep(
-            ("127.0.0.1", server.port), 1, server.workers, words=HTTP_GET
+            (LOOPBACK, server.port), 1, server.workers, words=HTTP_GET
         )
         for worker in server.workers:
             count = answers.woken[str(worker.pid)]
