@@ -29,8 +29,7 @@ MOST = 20_000
 WAITING = 24  # connections in the queues of workers that are busy
 USER = "www-data"
 LOOPBACK = "127.0.0.1"
-REOPENED = "reopening logs"  # as the master says it
-BIND = "bind() to"  # and one that was refused
+BIND = "bind() to"  # as a master says that it was refused
 # What nginx takes of root: to give its workers another user, and to signal them afterwards.
 CAPABILITIES = ("CAP_CHOWN", "CAP_KILL", "CAP_SETGID", "CAP_SETUID")
 
@@ -114,6 +113,21 @@ class Server:
         before = self.master.children()
         self.master.kill(SIGHUP)
         self.wait_for_end_of(before)
+
+    def reload_and_reopen(self) -> None:
+        """SIGHUP and SIGUSR1: returns when the old workers are told to go, whatever they do.
+
+        It does all of the first before the second. That a signal has come it says at once, for
+        both: "signal 10 (SIGUSR1) received, reopening logs"; only that it does it comes later.
+        """
+        pid = self.master.pid
+        done = f" {pid}#{pid}: reopening logs"
+        before = self.master.output.count(done)
+        self.master.kill(SIGHUP)
+        self.master.kill(SIGUSR1)
+        self.master.wait_until(
+            lambda: self.master.output.count(done) > before, "it has reopened its logs"
+        )
 
     def wait_for_end_of(self, workers: Collection[int]) -> None:
         """Wait until these are gone, who are told to go only when there are new ones."""
@@ -483,13 +497,7 @@ def reload_while_busy(run: Run, client: Process, server: Server) -> Answers:
         server.starter.send_signal(Child("", pid), SIGSTOP)
     client.load(server.address, WAITING, clients=WAITING, words=HTTP_GET)
     run.wait_for_queues(server.starter.host, server.port, WAITING)
-    reopened = server.master.output.count(REOPENED)
-    # It takes signals in order: with its logs reopened, it has told the old workers to quit.
-    server.master.kill(SIGHUP)
-    server.master.kill(SIGUSR1)
-    server.master.wait_until(
-        lambda: server.master.output.count(REOPENED) > reopened, "it has reopened its logs"
-    )
+    server.reload_and_reopen()
     for pid in old:
         server.starter.send_signal(Child("", pid), SIGCONT)
     answers = client.stop_load(after=WAITING)
