@@ -1,7 +1,8 @@
 """What nginx does with its port: three ways to share it, and two to renew what serves it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from signal import SIGCONT, SIGHUP, SIGQUIT, SIGSTOP, SIGUSR1, SIGUSR2, SIGWINCH
 
 from labs.engine.script import (
@@ -27,7 +28,8 @@ SOME = 100  # requests before a reload, between two, and after
 MOST = 50_000
 WAITING = 24  # connections in the queues of workers that are busy
 USER = "www-data"
-REOPENED = "reopening logs"  # as the master says it
+LOOPBACK = "127.0.0.1"
+BIND = "bind() to"  # as a master says that it was refused
 # What nginx takes of root: to give its workers another user, and to signal them afterwards.
 CAPABILITIES = ("CAP_CHOWN", "CAP_KILL", "CAP_SETGID", "CAP_SETUID")
 
@@ -102,18 +104,44 @@ class Server:
         """Where its clients find it."""
         return self.starter.host.ipv4, self.port
 
-    def reload(self, workers: int = WORKERS) -> None:
+    def count_listeners(self) -> int:
+        """How many listeners there are on its port, its own and others."""
+        return self.starter.host.count(self.port, "LISTEN")
+
+    def reload(self) -> None:
         """SIGHUP: new workers for the old ones; returns when the old ones are gone."""
-        before = {*self.master.children()}
+        before = self.master.children()
         self.master.kill(SIGHUP)
+        self.wait_for_end_of(before)
+
+    def reload_and_reopen(self) -> None:
+        """SIGHUP and SIGUSR1: returns when the old workers are told to go, whatever they do.
+
+        It does all of the first before the second. That a signal has come it says at once, for
+        both: "signal 10 (SIGUSR1) received, reopening logs"; only that it does it comes later.
+        """
+        pid = self.master.pid
+        done = f" {pid}#{pid}: reopening logs"
+        before = self.master.output.count(done)
+        self.master.kill(SIGHUP)
+        self.master.kill(SIGUSR1)
         self.master.wait_until(
-            lambda: is_renewed({*self.master.children()}, before, workers), "its workers are new"
+            lambda: self.master.output.count(done) > before, "it has reopened its logs"
+        )
+
+    def wait_for_end_of(self, workers: Collection[int]) -> None:
+        """Wait until these are gone, who are told to go only when there are new ones."""
+        self.master.wait_until(
+            lambda: {*self.master.children()}.isdisjoint(workers), "its workers are new"
         )
 
     def end(self) -> None:
         """SIGQUIT: it finishes what it is at, and ends."""
         self.master.kill(SIGQUIT)
         self.master.wait()
+
+
+Starting = Callable[[], Server]  # the nginx of a plan, which starts when it is first asked for
 
 
 @lab(
@@ -127,9 +155,11 @@ def nginx(run: Run) -> None:
     server, elsewhere = run.host("server"), run.host("elsewhere")
     client = elsewhere.process("client", user="bob")
     neighbour = server.process("neighbour", user="bob")
-    shared = share_one_listener(run, server, client, neighbour)
+    shared = starting(server, Plan("shared", run.port(8080)))
+    group = starting(server, Plan("group", run.port(8082), reuseport=True))
+    share_one_listener(run, shared, client, neighbour)
     take_turns(run, server, neighbour)
-    group = listen_apart(run, server, client, neighbour)
+    listen_apart(run, group, client, neighbour)
     ask_to_join(run, server, group)
     reload_under_load(run, client, shared, group)
     reload_with_fewer(run, client, group)
@@ -146,9 +176,8 @@ def nginx(run: Run) -> None:
 # --- three ways to share ------------------------------------------------------------------
 
 
-def share_one_listener(run: Run, host: Host, client: Process, neighbour: Process) -> Server:
+def share_one_listener(run: Run, shared: Starting, client: Process, neighbour: Process) -> None:
     """As nginx comes: one listener, made before the workers are."""
-    plan = Plan("shared", run.port(8080))
     with run.step(
         "root starts nginx; its {workers} workers are {user}'s. How many listeners?",
         expect=exactly(1, LISTENERS),
@@ -158,17 +187,16 @@ def share_one_listener(run: Run, host: Host, client: Process, neighbour: Process
         workers=WORKERS,
         user=USER,
     ) as step:
-        shared = start(host, plan)
-        step.measured(host.count(plan.port, "LISTEN"))
+        step.measured(shared().count_listeners())
 
     with run.step(
         "{count} connections come, each when all workers sleep",
         expect=between(SLEEPY, 2 * SLEEPY + 2 * WORKERS, WAKE_UPS),
-        why="They wait with EPOLLEXCLUSIVE (nginx 1.11.3, Linux 4.5), and one is woken. It may "
-        "sleep a second time, until the request is there.",
+        why="They wait with EPOLLEXCLUSIVE (since nginx 1.11.3 and Linux 4.5), and one is woken. "
+        "It may sleep a second time, until the request is there.",
         count=SLEEPY,
     ) as step:
-        woken, _ = ask_sleepers(neighbour, shared)
+        woken, _ = ask_sleepers(neighbour, shared())
         step.measured(sum(woken.values()), woken)
 
     with run.step(
@@ -178,20 +206,19 @@ def share_one_listener(run: Run, host: Host, client: Process, neighbour: Process
         "herd, and no accept_mutex.",
         count=SLEEPY,
     ) as step:
-        _, in_vain = ask_sleepers(neighbour, shared)
+        _, in_vain = ask_sleepers(neighbour, shared())
         step.measured(in_vain)
 
     with run.step(
         "{count} connections come one after the other. How many does the busiest worker get?",
         expect=between(CONNECTIONS // WORKERS, CONNECTIONS, "connections"),
         why="The kernel wakes the waiter that is first in its list, time and again: alone, one "
-        "worker would get most. Since 1.21.6 a worker goes to the end of that list after 16 "
+        "worker would get most. Since nginx 1.21.6 a worker goes to the end of that list every 16 "
         "connections, so that they share.",
         count=CONNECTIONS,
     ) as step:
-        shares = ask_awake(client, shared)
+        shares = ask_awake(client, shared())
         step.measured(max(shares.values()), shares)
-    return shared
 
 
 def take_turns(run: Run, host: Host, neighbour: Process) -> None:
@@ -205,15 +232,14 @@ def take_turns(run: Run, host: Host, neighbour: Process) -> None:
         "herd, and is off by default since 1.11.3.",
         count=SLEEPY,
     ) as step:
-        mutex = start(host, plan)
+        mutex = start(prepare(host, plan), plan)
         woken, in_vain = ask_sleepers(neighbour, mutex)
         step.measured(in_vain, woken)
         mutex.end()
 
 
-def listen_apart(run: Run, host: Host, client: Process, neighbour: Process) -> Server:
+def listen_apart(run: Run, group: Starting, client: Process, neighbour: Process) -> None:
     """`listen ... reuseport`: a listener for each worker."""
-    plan = Plan("group", run.port(8082), reuseport=True)
     with run.step(
         "nginx with `listen ... reuseport` and {workers} workers. How many listeners?",
         expect=exactly(WORKERS, LISTENERS),
@@ -221,8 +247,7 @@ def listen_apart(run: Run, host: Host, client: Process, neighbour: Process) -> S
         "one user made them all, root: the workers only inherit.",
         workers=WORKERS,
     ) as step:
-        group = start(host, plan)
-        step.measured(host.count(plan.port, "LISTEN"))
+        step.measured(group().count_listeners())
 
     with run.step(
         "{count} connections come, each when all workers sleep",
@@ -230,25 +255,24 @@ def listen_apart(run: Run, host: Host, client: Process, neighbour: Process) -> S
         why="The hash chooses a queue, and at each queue one worker waits.",
         count=SLEEPY,
     ) as step:
-        woken, in_vain = ask_sleepers(neighbour, group)
+        woken, in_vain = ask_sleepers(neighbour, group())
         step.measured(in_vain, woken)
 
     with run.step(
         "{count} connections come one after the other",
         expect=UNIFORM,
-        why="Shares as by chance, whoever is busy: the hash does not know. A sum of 22.6 and more "
-        "comes by chance in one of 10,000 runs.",
+        why="Shares as by chance, whoever is busy: the hash does not know. More uneven than that, "
+        "or as even as by turns, they come by chance in one of 10,000 runs.",
         count=CONNECTIONS,
     ) as step:
-        shares = ask_awake(client, group)
+        shares = ask_awake(client, group())
         step.measured(chi_square(shares), shares)
-    return group
 
 
 # --- others on the same port --------------------------------------------------------------
 
 
-def ask_to_join(run: Run, host: Host, group: Server) -> None:
+def ask_to_join(run: Run, host: Host, group: Starting) -> None:
     """Another nginx wants the port: one of the workers' user, and one of root."""
     with run.step(
         "{user}, the workers' user, starts a second nginx with `reuseport` on the same port",
@@ -257,14 +281,11 @@ def ask_to_join(run: Run, host: Host, group: Server) -> None:
         "(inet_csk_bind_conflict()). Who serves the group is not asked, only who made it.",
         user=USER,
     ) as step:
-        second = host.process("second", user=USER, program="nginx")
-        master = spawn(second, Plan("second", group.port, user="", workers=1, reuseport=True))
-        run.wait_until(lambda: "bind() to" in master.output, "its bind()")
-        master.quote("bind() to")
-        owned = [row for row in host.sockets(group.port) if row.uid == second.uid(USER)]
-        step.measured(len(owned))
-        master.kill(SIGQUIT)
-        master.wait()
+        plan = Plan("second", group().port, user="", workers=1, reuseport=True)
+        second = host.process(plan.name, user=USER, program="nginx")
+        second.write_text(plan.path, plan.text)
+        before = {*host.queues(plan.port)}
+        step.measured(len(listen_beside(run, second, plan) - before))
 
     with run.step(
         "root starts another one. How many listeners are there now?",
@@ -272,16 +293,14 @@ def ask_to_join(run: Run, host: Host, group: Server) -> None:
         why="One owner, one group. Neither nginx notices, and each gets a part of the clients: a "
         "server that was started twice goes unseen so.",
     ) as step:
-        plan = Plan("third", group.port, workers=1, reuseport=True)
-        third = start(host, plan, beside=WORKERS)
-        step.measured(host.count(group.port, "LISTEN"))
-        third.end()
+        plan = Plan("third", group().port, workers=1, reuseport=True)
+        step.measured(len(listen_beside(run, prepare(host, plan), plan)))
 
 
 # --- renewed under load -------------------------------------------------------------------
 
 
-def reload_under_load(run: Run, client: Process, shared: Server, group: Server) -> None:
+def reload_under_load(run: Run, client: Process, shared: Starting, group: Starting) -> None:
     """SIGHUP, with as many workers as before."""
     with run.step(
         "Under load nginx reloads {count} times",
@@ -290,7 +309,7 @@ def reload_under_load(run: Run, client: Process, shared: Server, group: Server) 
         "finish what they have, and end. Who waits, waits in the same queue.",
         count=RELOADS,
     ) as step:
-        answers = renew(client, shared, shared.reload, RELOADS)
+        answers = renew(client, shared(), shared().reload, RELOADS)
         step.measured(answers.lost, answers.parts)
 
     with run.step(
@@ -299,11 +318,11 @@ def reload_under_load(run: Run, client: Process, shared: Server, group: Server) 
         why="There are as many workers as before, and the master has kept a listener for each.",
         count=RELOADS,
     ) as step:
-        answers = renew(client, group, group.reload, RELOADS)
+        answers = renew(client, group(), group().reload, RELOADS)
         step.measured(answers.lost, answers.parts)
 
 
-def reload_with_fewer(run: Run, client: Process, group: Server) -> None:
+def reload_with_fewer(run: Run, client: Process, group: Starting) -> None:
     """Connections wait in the queues of all workers when it reloads."""
     with run.step(
         "All workers with `reuseport` are busy, {waiting} connections wait, and it reloads",
@@ -312,7 +331,7 @@ def reload_with_fewer(run: Run, client: Process, group: Server) -> None:
         "listeners, the master has others: the queues stay, for the new workers.",
         waiting=WAITING,
     ) as step:
-        answers = reload_while_busy(run, client, group, WORKERS)
+        answers = reload_while_busy(run, client, group())
         step.measured(answers.lost, answers.parts)
 
     with run.step(
@@ -322,9 +341,9 @@ def reload_with_fewer(run: Run, client: Process, group: Server) -> None:
         "after the one connection that it accepts first. close() of the last copy resets what "
         "waits (inet_csk_listen_stop()).",
     ) as step:
-        plan = Plan("group", group.port, workers=1, reuseport=True)
-        group.starter.write_text(plan.path, plan.text)
-        answers = reload_while_busy(run, client, group, 1)
+        plan = Plan("group", group().port, workers=1, reuseport=True)
+        group().starter.write_text(plan.path, plan.text)
+        answers = reload_while_busy(run, client, group())
         step.measured(answers.lost, answers.parts)
 
 
@@ -334,11 +353,12 @@ def upgrade(run: Run, host: Host, client: Process) -> None:
     with run.step(
         "Under load the program itself is replaced: USR2, WINCH, QUIT",
         expect=exactly(0, LOST),
-        why="The old master executes the new program, which inherits the listener and finds its "
-        "descriptor in the variable NGINX. Both serve; then the old workers end, and the old "
-        "master. It does so as a daemon only: one whose parent lives takes itself for the new.",
-    ) as step:
-        server = host.process(plan.name, user="root", capabilities=CAPABILITIES, program="nginx")
+        why="The old master forks a child that executes the new program: it inherits the listener "
+        "and finds its descriptor in the variable NGINX. Both serve; then the old workers end, and "
+        "the old master. Only a daemon does so: a master that still has its first parent takes "
+        "itself for the new one, and ignores USR2.",
+    ) as replaced:
+        server = prepare(host, plan)
         spawn(server, plan).succeed()
         old = find_master(run, server, plan.port)
         listeners = {*host.queues(plan.port)}
@@ -346,32 +366,56 @@ def upgrade(run: Run, host: Host, client: Process) -> None:
         client.wait_for_requests(SOME)
         replace_program(run, server, old)
         answers = client.stop_load(after=SOME)
-        step.measured(answers.lost, answers.parts)
+        replaced.measured(answers.lost, answers.parts)
 
     with run.step(
         "Is its listener another one?",
         expect=exactly(0, "listeners that were not there before"),
         why="The same inode, with the same owner. Nothing was bound, so no rule was asked.",
     ) as step:
+        step.needs(replaced)
+        server.request((LOOPBACK, plan.port), words=HTTP_GET)
         step.measured(len({*host.queues(plan.port)} - listeners))
 
 
 # --- what the steps are made of -----------------------------------------------------------
 
 
-def start(host: Host, plan: Plan, *, beside: int = 0) -> Server:
-    """Root starts nginx, and it serves, with listeners `beside` its own on the port."""
+def starting(host: Host, plan: Plan) -> Starting:
+    """An nginx to be asked for in steps: where there is none, each is skipped for that reason."""
+    starter = cache(lambda: prepare(host, plan))
+    return cache(lambda: start(starter(), plan))
+
+
+def prepare(host: Host, plan: Plan) -> Process:
+    """The process of root's that starts an nginx; skips the step where there is none."""
     starter = host.process(plan.name, user="root", capabilities=CAPABILITIES, program="nginx")
+    starter.write_text(plan.path, plan.text)
+    return starter
+
+
+def start(starter: Process, plan: Plan) -> Server:
+    """Start nginx and wait for its workers, which it forks when it listens."""
     master = spawn(starter, plan)
     workers = master.name_children(f"{plan.name}-worker", plan.workers, user=USER)
-    count = beside + (plan.workers if plan.reuseport else 1)
-    master.wait_until(lambda: host.count(plan.port, "LISTEN") == count, "it listens")
     return Server(plan.port, starter, master, workers)
 
 
+def listen_beside(run: Run, starter: Process, plan: Plan) -> set[int]:
+    """Start nginx on a port that another has: the listeners that are there then; and end it."""
+    master = spawn(starter, plan)
+    # Its workers come when it listens. One that may not tries five times, and ends by itself.
+    run.wait_until(lambda: BIND in master.output or bool(master.children()), "its bind()")
+    listeners = {*starter.host.queues(plan.port)}
+    if BIND in master.output:
+        master.quote(BIND)
+    master.kill(SIGQUIT)
+    master.wait()
+    return listeners
+
+
 def spawn(starter: Process, plan: Plan) -> Program:
-    """Start nginx with this configuration."""
-    starter.write_text(plan.path, plan.text)
+    """Start nginx with the configuration of this plan, which is written already."""
     return starter.spawn(f"nginx-{plan.name}", "nginx", "-e", "stderr", "-c", plan.path)
 
 
@@ -410,18 +454,13 @@ def replace_program(run: Run, starter: Process, old: Child) -> None:
     run.wait_until(lambda: not starter.list_children(old), "the old master is gone")
 
 
-def is_renewed(now: set[int], before: set[int], workers: int) -> bool:
-    """Whether all workers are there and none is an old one."""
-    return len(now) == workers and not now & before
-
-
 def ask_sleepers(client: Process, server: Server) -> tuple[dict[str, float], int]:
     """Connect SLEEPY times, when all workers sleep: who woke how often, and how often in vain."""
     woken = {worker.name: 0.0 for worker in server.workers}
     in_vain = 0
     for _ in range(SLEEPY):
         answers = client.request_from_sleep(
-            ("127.0.0.1", server.port), 1, server.workers, words=HTTP_GET
+            (LOOPBACK, server.port), 1, server.workers, words=HTTP_GET
         )
         for worker in server.workers:
             count = answers.woken[str(worker.pid)]
@@ -451,24 +490,16 @@ def renew(client: Process, server: Server, reload: Callable[[], None], count: in
     return client.stop_load(after=SOME)
 
 
-def reload_while_busy(run: Run, client: Process, server: Server, workers: int) -> Answers:
+def reload_while_busy(run: Run, client: Process, server: Server) -> Answers:
     """Reload while every worker is stopped, and connections wait in all queues."""
-    old = [Child("", pid) for pid in server.master.children()]
-    for worker in old:
-        server.starter.send_signal(worker, SIGSTOP)
+    old = server.master.children()
+    for pid in old:
+        server.starter.send_signal(Child("", pid), SIGSTOP)
     client.load(server.address, WAITING, clients=WAITING, words=HTTP_GET)
     run.wait_for_queues(server.starter.host, server.port, WAITING)
-    reopened = server.master.output.count(REOPENED)
-    # It takes signals in order: with its logs reopened, it has told the old workers to quit.
-    server.master.kill(SIGHUP)
-    server.master.kill(SIGUSR1)
-    server.master.wait_until(
-        lambda: server.master.output.count(REOPENED) > reopened, "it has reopened its logs"
-    )
-    for worker in old:
-        server.starter.send_signal(worker, SIGCONT)
+    server.reload_and_reopen()
+    for pid in old:
+        server.starter.send_signal(Child("", pid), SIGCONT)
     answers = client.stop_load(after=WAITING)
-    server.master.wait_until(
-        lambda: len(server.master.children()) == workers, "the old workers are gone"
-    )
+    server.wait_for_end_of(old)
     return answers
