@@ -23,7 +23,7 @@ WORKERS = 4
 SLEEPY = 24  # connections, each of which comes when all workers sleep
 CONNECTIONS = 800  # one after the other
 CLIENTS = 8
-RELOADS = 4
+RELOADS = 3
 SOME = 100  # requests before a reload, between two, and after
 MOST = 50_000
 WAITING = 24  # connections in the queues of workers that are busy
@@ -405,7 +405,7 @@ def listen_beside(run: Run, starter: Process, plan: Plan) -> set[int]:
     """Start nginx on a port that another has: the listeners that are there then; and end it."""
     master = spawn(starter, plan)
     # Its workers come when it listens. One that may not tries five times, and ends by itself.
-    run.wait_until(lambda: BIND in master.output or bool(master.children()), "its bind()")
+    run.wait_for_program(lambda: BIND in master.output or bool(master.children()), "its bind()")
     listeners = {*starter.host.queues(plan.port)}
     if BIND in master.output:
         master.quote(BIND)
@@ -432,7 +432,7 @@ def find_master(run: Run, starter: Process, port: int) -> Child:
         ]
         return len(masters) == 1 and len(starter.list_children(Child("", masters[0]))) == WORKERS
 
-    run.wait_until(is_there, "a master with its workers")
+    run.wait_for_program(is_there, "a master with its workers")
     return starter.name_descendant("old-master", masters[0])
 
 
@@ -446,12 +446,12 @@ def replace_program(run: Run, starter: Process, old: Child) -> None:
         new[:] = {*starter.list_children(old)} - workers
         return bool(new) and len(starter.list_children(Child("", new[0]))) == WORKERS
 
-    run.wait_until(is_up, "a new master with its workers")
+    run.wait_for_program(is_up, "a new master with its workers")
     starter.name_descendant("new-master", new[0])
     starter.send_signal(old, SIGWINCH)
-    run.wait_until(lambda: starter.list_children(old) == new, "the old workers are gone")
+    run.wait_for_program(lambda: starter.list_children(old) == new, "the old workers are gone")
     starter.send_signal(old, SIGQUIT)
-    run.wait_until(lambda: not starter.list_children(old), "the old master is gone")
+    run.wait_for_program(lambda: not starter.list_children(old), "the old master is gone")
 
 
 def ask_sleepers(client: Process, server: Server) -> tuple[dict[str, float], int]:
