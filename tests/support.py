@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import pytest
+
 from labs.engine.backends.docker.labels import describe_process
+from labs.engine.spawned import find_program
 from labs.engine.system import checked, libc
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +36,16 @@ FOREIGN_LINK = re.compile(r"docker\d+|br-[0-9a-f]{12}|veth[0-9a-f]{7}")
 FOREIGN_MOUNT = re.compile(r" (/var/lib|/run)/(docker|containerd)\b")
 
 PR_SET_NO_NEW_PRIVILEGES = 38
+
+
+def need_program(name: str) -> None:
+    """Skip a test where the machine has no such server; fail in CI, which has to have it."""
+    try:
+        find_program(name)
+    except FileNotFoundError:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI has to run this, and {name} is not installed.", pytrace=False)
+        pytest.skip(f"{name} is not installed.")
 
 
 # --- the command --------------------------------------------------------------------------

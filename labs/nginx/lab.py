@@ -42,6 +42,8 @@ UNIFORM = between(0.003, 22.6, "as chi-square")
 
 CONFIGURATION = """\
 daemon {daemon};
+env GLIBC_TUNABLES;
+env OPENSSL_ia32cap;
 {user}
 worker_processes {workers};
 pid /tmp/{name}.pid;
@@ -309,7 +311,7 @@ def reload_under_load(run: Run, client: Process, shared: Starting, group: Starti
         "finish what they have, and end. Who waits, waits in the same queue.",
         count=RELOADS,
     ) as step:
-        answers = renew(client, shared(), shared().reload, RELOADS)
+        answers = renew(client, shared(), RELOADS)
         step.measured(answers.lost, answers.parts)
 
     with run.step(
@@ -318,7 +320,7 @@ def reload_under_load(run: Run, client: Process, shared: Starting, group: Starti
         why="There are as many workers as before, and the master has kept a listener for each.",
         count=RELOADS,
     ) as step:
-        answers = renew(client, group(), group().reload, RELOADS)
+        answers = renew(client, group(), RELOADS)
         step.measured(answers.lost, answers.parts)
 
 
@@ -481,13 +483,13 @@ def chi_square(shares: Mapping[str, float]) -> float:
     return round(sum((share - even) ** 2 for share in shares.values()) / even, 3)
 
 
-def renew(client: Process, server: Server, reload: Callable[[], None], count: int) -> Answers:
-    """Reload so many times under load, with SOME requests before each and after the last."""
+def renew(client: Process, server: Server, count: int, some: int = SOME) -> Answers:
+    """Reload so many times under load, with some requests before each and after the last."""
     client.load(server.address, MOST, clients=CLIENTS, words=HTTP_GET)
     for _ in range(count):
-        client.wait_for_requests(SOME)
-        reload()
-    return client.stop_load(after=SOME)
+        client.wait_for_requests(some)
+        server.reload()
+    return client.stop_load(after=some)
 
 
 def reload_while_busy(run: Run, client: Process, server: Server) -> Answers:

@@ -11,9 +11,11 @@ from labs.engine.errors import ExitStatus
 from labs.engine.layout import Layout
 from labs.engine.model import RunEnded
 from labs.engine.runner import run_lab
-from labs.engine.script import Host, Lab, Process, Program, Run, exactly, lab
+from labs.engine.script import Host, Process, Program, Run
 from labs.haproxy import lab as script
 from tests.namespaces.test_labs import LABS, backend, differing, run
+from tests.reloads import check_reloads, reload_often, start_haproxy
+from tests.support import need_program
 
 if TYPE_CHECKING:
     from labs.engine.backends.namespaces.backend import NamespacesBackend
@@ -23,8 +25,10 @@ __all__ = ["backend"]
 
 pytestmark = pytest.mark.namespaces
 
-REQUESTS_FOR_EACH = 1000
-RELOADS = 20
+
+@pytest.fixture(autouse=True)
+def _haproxy() -> None:
+    need_program("haproxy")
 
 
 def test_reloads_differ_where_nothing_waits(
@@ -112,24 +116,7 @@ def test_a_port_in_use_is_shown_in_its_own_words(
     assert "Address already in use" in end.hint
 
 
-def test_many_reloads_of_a_master_lose_nothing(backend: NamespacesBackend) -> None:
-    status, steps = run(many_reloads(), backend, Layout(None))
-    assert (status, len(steps)) == (ExitStatus.PASSED, 1)
-
-
-def many_reloads() -> Lab:
-    @lab("many", title="Many reloads")
-    def many(run: Run) -> None:
-        server, elsewhere = run.host("server"), run.host("elsewhere")
-        client = elsewhere.process("client", user="bob")
-        with run.step("Many", expect=exactly(0, script.LOST), why="It is passed.") as step:
-            master = script.start(server, script.Plan("master", 8084, has_master=True))
-            answered = lost = 0
-            for _ in range(RELOADS):
-                answers = script.renew(client, master, 1, REQUESTS_FOR_EACH // 2)
-                answered += answers.answered
-                lost += answers.lost
-            assert answered >= RELOADS * REQUESTS_FOR_EACH
-            step.measured(lost)
-
-    return many
+def test_twenty_reloads_lose_none_of_twenty_thousand_requests(backend: NamespacesBackend) -> None:
+    many, found = reload_often(start_haproxy)
+    assert run(many, backend, Layout(None))[0] is ExitStatus.PASSED
+    check_reloads(found)

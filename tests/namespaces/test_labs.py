@@ -18,6 +18,7 @@ from socket import (
 
 import pytest
 
+from labs.engine.backends.docker.images import SERVERS
 from labs.engine.backends.namespaces.backend import NamespacesBackend, open_namespaces
 from labs.engine.catalogue import find_labs
 from labs.engine.errors import ExitStatus
@@ -36,6 +37,7 @@ from labs.engine.model import (
 )
 from labs.engine.runner import run_lab
 from labs.engine.script import Lab, Process, Socket
+from tests.support import need_program
 
 pytestmark = pytest.mark.namespaces
 
@@ -48,6 +50,14 @@ SKIPPED = {"containers": (11, 12, 13)}  # what only a backend of containers can 
 def backend() -> Iterator[NamespacesBackend]:
     with open_namespaces() as backend:
         yield backend
+
+
+@pytest.fixture(autouse=True)
+def _server(request: pytest.FixtureRequest) -> None:
+    """A lab of a real server takes that server."""
+    name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("name")
+    if name in SERVERS:
+        need_program(name)
 
 
 def run(lab: Lab, backend: NamespacesBackend, layout: Layout) -> tuple[ExitStatus, list[StepEnded]]:
