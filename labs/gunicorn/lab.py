@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from signal import SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGTERM, SIGUSR2
 
 from labs.engine.script import (
@@ -22,13 +23,14 @@ from labs.engine.script import (
 
 WORKERS = 4
 SLEEPY = 24  # connections, each of which comes when all workers sleep
-CLIENTS = 8
-RELOADS = 4
+CLIENTS = WORKERS + 1  # so that one of them waits in the queue all the time
+RELOADS = 3
 SOME = 100  # requests before a reload, between two, after, and in a gap
 MOST = 20_000
 WAITING = 24  # connections in the queues of workers that are busy
 
 LISTENERS = "listeners on the port"
+IN_USE = "Connection in use"  # as gunicorn says EADDRINUSE
 IN_VAIN = "wake-ups of workers that got no connection"
 HERD = SLEEPY * (WORKERS - 1)
 # Besides its wake-ups for connections a worker may sleep once more, for a page or a lock.
@@ -93,6 +95,10 @@ class Server:
         """Where its clients find it."""
         return self.host.ipv4, self.port
 
+    def count_listeners(self) -> int:
+        """How many listeners there are on its port, its own and others."""
+        return self.host.count(self.port, "LISTEN")
+
     def reload(self) -> None:
         """SIGHUP: new workers for the old ones; returns when the old ones are gone."""
         before = {*self.arbiter.children()}
@@ -110,6 +116,9 @@ class Server:
         self.arbiter.succeed()
 
 
+Starting = Callable[[], Server]  # the gunicorn of a plan, which starts when it is first asked for
+
+
 @lab(
     "gunicorn",
     title="How gunicorn shares its port among workers, and which restarts lose requests",
@@ -119,13 +128,15 @@ class Server:
 def gunicorn(run: Run) -> None:
     """A gunicorn without the option and one with it; others join; then both are renewed."""
     server, elsewhere = run.host("server"), run.host("elsewhere")
-    # In containers a program is where gunicorn is.
-    client = elsewhere.process("client", user="bob", program="gunicorn")
+    client = elsewhere.process("client", user="bob")
     neighbour = server.process("neighbour", user="bob")
-    shared = share_one_listener(run, server, neighbour)
-    curl = ask_with_curl(run, client, shared)
-    first = reuse_port(run, server, neighbour)
-    second = ask_to_join(run, server, first)
+    shared = starting(server, Plan("shared", run.port(8080)))
+    first = starting(server, Plan("first", run.port(8081), reuse_port=True))
+    second = starting(server, Plan("second", run.port(8081), reuse_port=True))
+    share_one_listener(run, shared, neighbour)
+    curl = ask_with_curl(run, elsewhere, shared)
+    set_reuse_port(run, first, neighbour)
+    ask_to_join(run, server, first, second)
     change_over(run, client, first, second)
     reload_under_load(run, client, shared)
     upgrade(run, client, second)
@@ -144,92 +155,100 @@ def gunicorn(run: Run) -> None:
 # --- one listener -------------------------------------------------------------------------
 
 
-def share_one_listener(run: Run, host: Host, neighbour: Process) -> Server:
+def share_one_listener(run: Run, shared: Starting, neighbour: Process) -> None:
     """As it comes: the workers inherit the arbiter's listener."""
     with run.step(
         "gunicorn with {workers} sync workers. How many processes hold its one listener?",
         expect=exactly(WORKERS + 1, "processes that hold the listener"),
         why="The arbiter binds and listens, then forks: the workers inherit its socket, and the "
-        "arbiter, which never accepts, keeps it for those to come. The pattern of the lab fork.",
+        "arbiter, which never accepts, keeps it for those to come. It is the pattern of the lab "
+        "fork.",
         workers=WORKERS,
     ) as step:
-        shared = start(host, Plan("shared", run.port(8080)))
-        (listener,) = host.queues(shared.port)
-        step.measured(len(find_holders(host, listener)))
+        (listener,) = shared().host.queues(shared().port)
+        step.measured(len(find_holders(shared().host, listener)))
 
     with run.step(
         "{count} connections come, each when all workers sleep",
         expect=between(HERD, HERD + SPARE, IN_VAIN),
-        why="A sync worker waits in select(), for the listener and a pipe of its own. select() "
-        "does not wait exclusively (__pollwait()): a connection wakes all, one accepts, and "
-        "{others} get EAGAIN. The herd.",
+        why="A sync worker waits in select(), for the listener and a pipe of its own, and select() "
+        "does not wait exclusively (__pollwait()). A connection wakes all: one accepts, and "
+        "{others} find nothing. Here is the herd.",
         count=SLEEPY,
         others=WORKERS - 1,
     ) as step:
-        woken, in_vain = ask_sleepers(neighbour, shared)
+        woken, in_vain = ask_sleepers(neighbour, shared())
         step.measured(in_vain, woken)
-    return shared
 
 
-def ask_with_curl(run: Run, client: Process, shared: Server) -> Step:
-    """A real client; returns the step, which takes a program."""
+def ask_with_curl(run: Run, elsewhere: Host, shared: Starting) -> Step:
+    """A real client; returns the step, which takes a program more."""
     with run.step(
         "curl asks from another host. Who answers?",
         expect=exactly(1, "answers by one of the workers"),
-        why="The application answers with its pid, that of a worker: whichever called accept() "
-        "first.",
+        why="The application answers with its pid, and that is a worker's: of those who woke, the "
+        "one whose accept() came first.",
     ) as step:
-        address, port = shared.address
+        address, port = shared().address
+        # In containers curl is where gunicorn is.
+        caller = elsewhere.process("caller", user="bob", program="gunicorn")
         try:
-            curl = client.spawn("curl", "curl", "--silent", f"http://{address}:{port}/")
+            curl = caller.spawn("curl", "curl", "--silent", f"http://{address}:{port}/")
         except CallError:
-            step.skip("there is no curl that the client could execute")
+            step.skip("there is no curl that a client could execute")
         curl.succeed()
-        curl.quote("")
-        step.measured(sum(curl.output.strip() == str(worker.pid) for worker in shared.workers))
+        answer = curl.output.strip()
+        curl.quote(answer)
+        step.measured(sum(answer == str(worker.pid) for worker in shared().workers))
     return step
 
 
-def reuse_port(run: Run, host: Host, neighbour: Process) -> Server:
+def set_reuse_port(run: Run, first: Starting, neighbour: Process) -> None:
     """--reuse-port: an option of the one listener."""
     with run.step(
         "gunicorn with `--reuse-port` and {workers} workers. How many listeners?",
         expect=exactly(1, LISTENERS),
-        why="It sets SO_REUSEPORT on the arbiter's socket, before bind(), and forks as ever. For "
-        "a group each worker would have to bind a socket of its own.",
+        why="The arbiter sets SO_REUSEPORT on its socket, before bind(), and forks as ever. For a "
+        "group each worker would have to bind a socket of its own.",
         workers=WORKERS,
     ) as step:
-        first = start(host, Plan("first", run.port(8081), reuse_port=True))
-        step.measured(host.count(first.port, "LISTEN"))
+        step.measured(first().count_listeners())
 
     with run.step(
-        "{count} connections come, each when all workers sleep",
+        "Again {count} connections come, each when all workers sleep",
         expect=between(HERD, HERD + SPARE, IN_VAIN),
         why="One listener, one queue, and all wait at it: the option has changed nothing.",
         count=SLEEPY,
     ) as step:
-        woken, in_vain = ask_sleepers(neighbour, first)
+        woken, in_vain = ask_sleepers(neighbour, first())
         step.measured(in_vain, woken)
-    return first
 
 
 # --- two on one port ----------------------------------------------------------------------
 
 
-def ask_to_join(run: Run, host: Host, first: Server) -> Server:
-    """What the option is for: another gunicorn, of the same user and of another one."""
+def ask_to_join(run: Run, host: Host, first: Starting, second: Starting) -> None:
+    """What the option does: another gunicorn may join, of the same user, and no other."""
     with run.step(
-        "Carol starts another one with `--reuse-port` on the same port",
+        "Carol starts another one with `--reuse-port` on the port of Alice's",
         expect=exactly(0, "listeners of hers"),
         why="Her socket would join Alice's group: EADDRINUSE (inet_csk_bind_conflict()). gunicorn "
-        "says 'Connection in use', tries five times, a second apart, and gives up.",
+        "tries five times, a second apart, and gives up.",
     ) as step:
-        plan = Plan("stranger", first.port, user="carol", reuse_port=True)
-        starter, arbiter = spawn(host, plan)
-        run.wait_until(lambda: "Connection in use" in arbiter.output, "its bind()")
-        arbiter.quote("Connection in use")
-        rows = host.sockets(first.port)
-        step.measured(sum(row.state == "LISTEN" and row.uid == starter.uid("carol") for row in rows))
+        before = {*host.queues(first().port)}
+        plan = Plan("stranger", first().port, user="carol", reuse_port=True)
+        arbiter = spawn(prepare(host, plan), plan)
+        new: set[int] = set()
+
+        def is_answered() -> bool:
+            new.update({*host.queues(plan.port)} - before)
+            return bool(new) or IN_USE in arbiter.output
+
+        arbiter.wait_until(is_answered, "its bind()")
+        step.measured(len(new))
+        if not new:
+            arbiter.quote(IN_USE)
+        # While it waits to try again it heeds no other signal.
         arbiter.kill(SIGKILL)
         arbiter.wait()
 
@@ -237,66 +256,62 @@ def ask_to_join(run: Run, host: Host, first: Server) -> Server:
         "Alice starts another one. How many listeners are there now?",
         expect=exactly(2, LISTENERS),
         why="One user, and both sockets have the option: now there are two queues, one for each "
-        "gunicorn. Neither says that it is not alone.",
+        "gunicorn. Neither of them notices that it is not alone.",
     ) as step:
-        second = start(host, Plan("second", first.port, reuse_port=True))
-        step.measured(host.count(first.port, "LISTEN"))
-    return second
+        first()
+        step.measured(second().count_listeners())
 
 
-def change_over(run: Run, client: Process, first: Server, second: Server) -> None:
+def change_over(run: Run, client: Process, first: Starting, second: Starting) -> None:
     """The first ends while connections wait in its queue."""
     with run.step(
         "All workers of both are busy, {waiting} connections wait, and the first one ends",
         expect=between(1, WAITING, LOST),
-        why="What is busy is stopped here by SIGSTOP. The hash has spread the connections over two "
-        "queues. The first gunicorn's workers finish what they have, but do not drain their queue: "
-        "the last close() resets it (inet_csk_listen_stop()).",
+        why="What is busy is stopped here by SIGSTOP. The hash has spread what waits over two "
+        "queues. Told to end, a worker finishes what it has accepted and accepts no more; the last "
+        "close() resets the rest (inet_csk_listen_stop()).",
         waiting=WAITING,
     ) as step:
-        answers = end_while_busy(run, client, first, second)
+        answers = end_while_busy(run, client, first(), second())
         step.measured(answers.lost, answers.parts)
 
 
 # --- renewed ------------------------------------------------------------------------------
 
 
-def reload_under_load(run: Run, client: Process, shared: Server) -> None:
+def reload_under_load(run: Run, client: Process, shared: Starting) -> None:
     """SIGHUP: new workers at the same listener."""
     with run.step(
         "Under load gunicorn reloads {count} times, by HUP",
         expect=exactly(0, LOST),
-        why="The arbiter keeps the listener and forks workers, which load the application anew; "
-        "then it ends the old ones by TERM. They answer what they have accepted, and what waits "
-        "is in the queue that all share.",
+        why="The arbiter keeps the listener and forks new workers, which load the application "
+        "anew; then it ends the old ones by TERM. They finish what they have accepted. What waits "
+        "stays in the queue, for the new ones.",
         count=RELOADS,
     ) as step:
-        client.load(shared.address, MOST, clients=CLIENTS, words=HTTP_GET)
-        for _ in range(RELOADS):
-            client.wait_for_requests(SOME)
-            shared.reload()
-        answers = client.stop_load(after=SOME)
+        answers = reload_repeatedly(client, shared(), RELOADS)
         step.measured(answers.lost, answers.parts)
 
     with run.step(
-        "It reloads while a client has sent half of its request, which then sends the rest",
+        "It reloads when a client has sent half of a request; then comes the rest",
         expect=exactly(1, "answers by an old worker"),
-        why="Who has accepted a connection is at it alone, blocked in recv(): TERM lets it finish "
-        "first, for 30 seconds at most (--graceful-timeout and --timeout). A sync worker that "
-        "waits for a slow client does nothing else.",
+        why="The worker that has accepted the connection waits for this client alone, in recv(), "
+        "and TERM lets it finish. It serves nobody else in the meantime, and the arbiter kills it "
+        "if this takes longer than --timeout, 30 seconds.",
     ) as step:
-        step.measured(reload_beside_slow_client(run, client, shared))
+        step.measured(reload_beside_slow_client(run, client, shared()))
 
 
-def upgrade(run: Run, client: Process, server: Server) -> None:
+def upgrade(run: Run, client: Process, second: Starting) -> None:
     """USR2: another program with the same listener."""
     with run.step(
-        "Under load the program itself is replaced: USR2, and TERM for the old arbiter",
+        "Under load the second one's program is replaced: USR2, then TERM for the old arbiter",
         expect=exactly(0, LOST),
-        why="The arbiter forks and executes gunicorn anew, which inherits the listener and finds "
-        "its descriptor in the variable GUNICORN_FD. Nothing is bound. Both serve, and the "
-        "old one's end closes nothing that the new one does not hold.",
+        why="The arbiter forks a child that executes gunicorn anew: it inherits the listener, and "
+        "finds its descriptor in the variable GUNICORN_FD. Nothing is bound. Both serve, and what "
+        "the old one closes, the new one still holds.",
     ) as step:
+        server = second()
         client.load(server.address, MOST, clients=CLIENTS, words=HTTP_GET)
         client.wait_for_requests(SOME)
         replace_program(run, server)
@@ -304,20 +319,22 @@ def upgrade(run: Run, client: Process, server: Server) -> None:
         step.measured(answers.lost, answers.parts)
 
 
-def stop_then_start(run: Run, client: Process, shared: Server) -> None:
+def stop_then_start(run: Run, client: Process, shared: Starting) -> None:
     """A restart without a handover."""
     with run.step(
-        "Under load it is ended by TERM, and started again",
+        "Under load gunicorn is ended by TERM, and started again",
         expect=between(SOME, MOST, LOST),
-        why="gunicorn sets SO_REUSEADDR, so its bind() succeeds beside TIME_WAIT. But Python, "
-        "gunicorn and the application have to be loaded first, and whoever comes in this gap is "
-        "refused.",
+        why="What waits is reset, and whoever comes next is refused, until Python, gunicorn and "
+        "the application are loaded again. gunicorn sets SO_REUSEADDR, so TIME_WAIT does not stop "
+        "its bind(); the gap stays.",
     ) as step:
-        client.load(shared.address, MOST, clients=CLIENTS, words=HTTP_GET)
+        server = shared()
+        client.load(server.address, MOST, clients=CLIENTS, words=HTTP_GET)
         client.wait_for_requests(SOME)
-        shared.end()
+        server.end()
         client.wait_for_requests(SOME)
-        start(shared.host, Plan("again", shared.port))
+        plan = Plan("again", server.port)
+        start(prepare(server.host, plan), plan)
         answers = client.stop_load(after=SOME)
         step.measured(answers.lost, answers.parts)
 
@@ -325,20 +342,31 @@ def stop_then_start(run: Run, client: Process, shared: Server) -> None:
 # --- what the steps are made of -----------------------------------------------------------
 
 
-def start(host: Host, plan: Plan) -> Server:
-    """Start gunicorn, and wait until all of its workers answer requests."""
-    starter, arbiter = spawn(host, plan)
+def starting(host: Host, plan: Plan) -> Starting:
+    """A gunicorn to be asked for in steps: where there is none, each is skipped for that reason."""
+    starter = cache(lambda: prepare(host, plan))
+    return cache(lambda: start(starter(), plan))
+
+
+def prepare(host: Host, plan: Plan) -> Process:
+    """The process that starts a gunicorn; skips the step where there is none."""
+    starter = host.process(plan.name, user=plan.user, program="gunicorn")
+    starter.write_text(f"/tmp/{plan.module}.py", APPLICATION)  # noqa: S108 - a host's own
+    return starter
+
+
+def start(starter: Process, plan: Plan) -> Server:
+    """Start gunicorn, and wait until all of its workers have loaded the application."""
+    arbiter = spawn(starter, plan)
     workers = arbiter.name_children(f"{plan.name}-worker", WORKERS, user=plan.user)
     pids = {worker.pid for worker in workers}
     arbiter.wait_until(lambda: pids <= find_ready(arbiter), "its workers are ready")
     return Server(plan.port, starter, arbiter, workers)
 
 
-def spawn(host: Host, plan: Plan) -> tuple[Process, Program]:
-    """Start gunicorn with an application."""
-    starter = host.process(plan.name, user=plan.user, program="gunicorn")
-    starter.write_text(f"/tmp/{plan.module}.py", APPLICATION)  # noqa: S108 - a host's own
-    return starter, starter.spawn(f"gunicorn-{plan.name}", "gunicorn", *plan.arguments)
+def spawn(starter: Process, plan: Plan) -> Program:
+    """Start gunicorn with the application of this plan, which is written already."""
+    return starter.spawn(f"gunicorn-{plan.name}", "gunicorn", *plan.arguments)
 
 
 def find_ready(arbiter: Program) -> set[int]:
@@ -371,6 +399,15 @@ def ask_sleepers(client: Process, server: Server) -> tuple[dict[str, float], int
     return woken, in_vain
 
 
+def reload_repeatedly(client: Process, server: Server, count: int) -> Answers:
+    """Reload so many times under load, with SOME requests before each and after the last."""
+    client.load(server.address, MOST, clients=CLIENTS, words=HTTP_GET)
+    for _ in range(count):
+        client.wait_for_requests(SOME)
+        server.reload()
+    return client.stop_load(after=SOME)
+
+
 def end_while_busy(run: Run, client: Process, first: Server, second: Server) -> Answers:
     """End the first while the workers of both are stopped, and connections wait in both queues."""
     host = first.host
@@ -380,7 +417,7 @@ def end_while_busy(run: Run, client: Process, first: Server, second: Server) -> 
     run.wait_for_queues(host, first.port, WAITING)
     inodes = {*host.queues(first.port)}
     first.arbiter.kill(SIGTERM)
-    # It closes its copy of the listener, and then tells its workers at once.
+    # It closes its copy of the listener, and tells its workers in the next moment.
     run.wait_until(
         lambda: not any(first.arbiter.pid in find_holders(host, inode) for inode in inodes),
         "the arbiter has closed its listener",
@@ -410,12 +447,12 @@ def reload_beside_slow_client(run: Run, client: Process, server: Server) -> int:
     )
     server.arbiter.kill(SIGHUP)
 
-    def only_one_is_left() -> bool:
+    def no_other_is_left() -> bool:
         now = {*server.arbiter.children()}
-        ready = now - before <= find_ready(server.arbiter)
-        return len(now & before) == 1 and len(now - before) == WORKERS and ready
+        new = now - before
+        return len(now & before) <= 1 and len(new) == WORKERS and new <= find_ready(server.arbiter)
 
-    server.arbiter.wait_until(only_one_is_left, "all but one of its workers are new")
+    server.arbiter.wait_until(no_other_is_left, "its other workers are new")
     slow.send(HTTP_GET[10:])
     answer = ""
     while data := slow.recv(4096):
@@ -428,15 +465,9 @@ def reload_beside_slow_client(run: Run, client: Process, server: Server) -> int:
 def replace_program(run: Run, server: Server) -> None:
     """USR2, and TERM for the old arbiter once the new one's workers answer."""
     old = server.arbiter
-    workers = {*old.children()}
+    workers, ready = {*old.children()}, find_ready(old)
     old.kill(SIGUSR2)
-    new: list[int] = []
-
-    def is_up() -> bool:
-        new[:] = {*old.children()} - workers
-        pids = server.starter.list_children(Child("", new[0])) if new else []
-        return len(pids) == WORKERS and {*pids} <= find_ready(old)
-
-    run.wait_until(is_up, "a new arbiter with its workers")
-    server.starter.name_descendant("new-arbiter", new[0])
+    old.wait_until(lambda: len(find_ready(old) - ready) == WORKERS, "a new arbiter's workers")
+    (new,) = {*old.children()} - workers
+    server.starter.name_descendant("new-arbiter", new)
     server.end()
