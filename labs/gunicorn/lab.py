@@ -23,12 +23,14 @@ from labs.engine.script import (
 
 WORKERS = 4
 SLEEPY = 24  # connections, each of which comes when all workers sleep
-CLIENTS = WORKERS + 1  # so that one of them waits in the queue all the time
+CLIENTS = 2  # few: they take processors from the gunicorn that is to start beside them
 RELOADS = 3
 SOME = 100  # requests before a reload, between two, after, and in a gap
-MOST = 20_000
+MOST = 30_000
 WAITING = 24  # connections in the queues of workers that are busy
 
+BOUND_APART = 24  # the first version whose --reuse-port is otherwise
+STARTING = "Starting gunicorn "  # as it says before its version
 LISTENERS = "listeners on the port"
 IN_USE = "Connection in use"  # as gunicorn says EADDRINUSE
 IN_VAIN = "wake-ups of workers that got no connection"
@@ -95,6 +97,11 @@ class Server:
         """Where its clients find it."""
         return self.host.ipv4, self.port
 
+    @property
+    def version(self) -> int:
+        """The first number of its version, as it says it."""
+        return int(self.arbiter.output.partition(STARTING)[2].partition(".")[0])
+
     def count_listeners(self) -> int:
         """How many listeners there are on its port, its own and others."""
         return self.host.count(self.port, "LISTEN")
@@ -135,11 +142,11 @@ def gunicorn(run: Run) -> None:
     second = starting(server, Plan("second", run.port(8081), reuse_port=True))
     share_one_listener(run, shared, neighbour)
     curl = ask_with_curl(run, elsewhere, shared)
-    set_reuse_port(run, first, neighbour)
-    ask_to_join(run, server, first, second)
-    change_over(run, client, first, second)
+    one = set_reuse_port(run, first, neighbour)
+    ask_to_join(run, server, one, first, second)
+    change_over(run, client, one, first, second)
     reload_under_load(run, client, shared)
-    upgrade(run, client, second)
+    upgrade(run, client, one, second)
     stop_then_start(run, client, shared)
     run.conclude(
         Finding.REFUTED,
@@ -203,16 +210,18 @@ def ask_with_curl(run: Run, elsewhere: Host, shared: Starting) -> Step:
     return step
 
 
-def set_reuse_port(run: Run, first: Starting, neighbour: Process) -> None:
-    """--reuse-port: an option of the one listener."""
+def set_reuse_port(run: Run, first: Starting, neighbour: Process) -> Step:
+    """--reuse-port: an option of the one listener; returns the step that shows that it is one."""
     with run.step(
         "gunicorn with `--reuse-port` and {workers} workers. How many listeners?",
         expect=exactly(1, LISTENERS),
         why="The arbiter sets SO_REUSEPORT on its socket, before bind(), and forks as ever. For a "
         "group each worker would have to bind a socket of its own.",
         workers=WORKERS,
-    ) as step:
-        step.measured(first().count_listeners())
+    ) as one:
+        if first().version >= BOUND_APART:
+            one.skip("the workers of this gunicorn bind sockets of their own, since version 24")
+        one.measured(first().count_listeners())
 
     with run.step(
         "Again {count} connections come, each when all workers sleep",
@@ -220,14 +229,16 @@ def set_reuse_port(run: Run, first: Starting, neighbour: Process) -> None:
         why="One listener, one queue, and all wait at it: the option has changed nothing.",
         count=SLEEPY,
     ) as step:
+        step.needs(one)
         woken, in_vain = ask_sleepers(neighbour, first())
         step.measured(in_vain, woken)
+    return one
 
 
 # --- two on one port ----------------------------------------------------------------------
 
 
-def ask_to_join(run: Run, host: Host, first: Starting, second: Starting) -> None:
+def ask_to_join(run: Run, host: Host, one: Step, first: Starting, second: Starting) -> None:
     """What the option does: another gunicorn may join, of the same user, and no other."""
     with run.step(
         "Carol starts another one with `--reuse-port` on the port of Alice's",
@@ -235,6 +246,7 @@ def ask_to_join(run: Run, host: Host, first: Starting, second: Starting) -> None
         why="Her socket would join Alice's group: EADDRINUSE (inet_csk_bind_conflict()). gunicorn "
         "tries five times, a second apart, and gives up.",
     ) as step:
+        step.needs(one)
         before = {*host.queues(first().port)}
         plan = Plan("stranger", first().port, user="carol", reuse_port=True)
         arbiter = spawn(prepare(host, plan), plan)
@@ -258,11 +270,11 @@ def ask_to_join(run: Run, host: Host, first: Starting, second: Starting) -> None
         why="One user, and both sockets have the option: now there are two queues, one for each "
         "gunicorn. Neither of them notices that it is not alone.",
     ) as step:
-        first()
+        step.needs(one)
         step.measured(second().count_listeners())
 
 
-def change_over(run: Run, client: Process, first: Starting, second: Starting) -> None:
+def change_over(run: Run, client: Process, one: Step, first: Starting, second: Starting) -> None:
     """The first ends while connections wait in its queue."""
     with run.step(
         "All workers of both are busy, {waiting} connections wait, and the first one ends",
@@ -272,6 +284,7 @@ def change_over(run: Run, client: Process, first: Starting, second: Starting) ->
         "close() resets the rest (inet_csk_listen_stop()).",
         waiting=WAITING,
     ) as step:
+        step.needs(one)
         answers = end_while_busy(run, client, first(), second())
         step.measured(answers.lost, answers.parts)
 
@@ -302,7 +315,7 @@ def reload_under_load(run: Run, client: Process, shared: Starting) -> None:
         step.measured(reload_beside_slow_client(run, client, shared()))
 
 
-def upgrade(run: Run, client: Process, second: Starting) -> None:
+def upgrade(run: Run, client: Process, one: Step, second: Starting) -> None:
     """USR2: another program with the same listener."""
     with run.step(
         "Under load the second one's program is replaced: USR2, then TERM for the old arbiter",
@@ -311,6 +324,7 @@ def upgrade(run: Run, client: Process, second: Starting) -> None:
         "finds its descriptor in the variable GUNICORN_FD. Nothing is bound. Both serve, and what "
         "the old one closes, the new one still holds.",
     ) as step:
+        step.needs(one)
         server = second()
         client.load(server.address, MOST, clients=CLIENTS, words=HTTP_GET)
         client.wait_for_requests(SOME)
