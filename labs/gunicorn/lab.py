@@ -261,7 +261,7 @@ def ask_to_join(run: Run, host: Host, one: Step, first: Starting, second: Starti
         if not new:
             arbiter.quote(IN_USE)
         # While it waits to try again it heeds no other signal.
-        arbiter.kill(SIGKILL)
+        arbiter.kill(SIGTERM if new else SIGKILL)
         arbiter.wait()
 
     with run.step(
@@ -328,7 +328,7 @@ def upgrade(run: Run, client: Process, one: Step, second: Starting) -> None:
         server = second()
         client.load(server.address, MOST, clients=CLIENTS, words=HTTP_GET)
         client.wait_for_requests(SOME)
-        replace_program(run, server)
+        replace_program(server)
         answers = client.stop_load(after=SOME)
         step.measured(answers.lost, answers.parts)
 
@@ -476,7 +476,7 @@ def reload_beside_slow_client(run: Run, client: Process, server: Server) -> int:
     return sum(answer.endswith(f"\r\n\r\n{pid}") for pid in before)
 
 
-def replace_program(run: Run, server: Server) -> None:
+def replace_program(server: Server) -> None:
     """USR2, and TERM for the old arbiter once the new one's workers answer."""
     old = server.arbiter
     workers, ready = {*old.children()}, find_ready(old)
