@@ -31,6 +31,7 @@ WAITING = 24  # connections in the queues of workers that are busy
 
 BOUND_APART = 24  # the first version whose --reuse-port is otherwise
 STARTING = "Starting gunicorn "  # as it says before its version
+LISTENING = "Listening at"
 LISTENERS = "listeners on the port"
 IN_USE = "Connection in use"  # as gunicorn says EADDRINUSE
 IN_VAIN = "wake-ups of workers that got no connection"
@@ -133,7 +134,7 @@ Starting = Callable[[], Server]  # the gunicorn of a plan, which starts when it 
     "restarts that lose nothing.",
 )
 def gunicorn(run: Run) -> None:
-    """A gunicorn without the option and one with it; others join; then both are renewed."""
+    """A gunicorn is looked at and renewed; then one with the option, and others join it."""
     server, elsewhere = run.host("server"), run.host("elsewhere")
     client = elsewhere.process("client", user="bob")
     neighbour = server.process("neighbour", user="bob")
@@ -142,12 +143,12 @@ def gunicorn(run: Run) -> None:
     second = starting(server, Plan("second", run.port(8081), reuse_port=True))
     share_one_listener(run, shared, neighbour)
     curl = ask_with_curl(run, elsewhere, shared)
+    reload_under_load(run, client, shared)
+    stop_then_start(run, client, shared)
     one = set_reuse_port(run, first, neighbour)
     ask_to_join(run, server, one, first, second)
     change_over(run, client, one, first, second)
-    reload_under_load(run, client, shared)
     upgrade(run, client, one, second)
-    stop_then_start(run, client, shared)
     run.conclude(
         Finding.REFUTED,
         "the arbiter makes one listener, with the option or without, and every connection woke "
@@ -210,6 +211,56 @@ def ask_with_curl(run: Run, elsewhere: Host, shared: Starting) -> Step:
     return step
 
 
+# --- renewed ------------------------------------------------------------------------------
+
+
+def reload_under_load(run: Run, client: Process, shared: Starting) -> None:
+    """SIGHUP: new workers at the same listener."""
+    with run.step(
+        "Under load gunicorn reloads {count} times, by HUP",
+        expect=exactly(0, LOST),
+        why="The arbiter keeps the listener and forks new workers, which load the application "
+        "anew; then it ends the old ones by TERM. They finish what they have accepted. What waits "
+        "stays in the queue, for the new ones.",
+        count=RELOADS,
+    ) as step:
+        answers = reload_repeatedly(client, shared(), RELOADS)
+        step.measured(answers.lost, answers.parts)
+
+    with run.step(
+        "It reloads when a client has sent half of a request; then comes the rest",
+        expect=exactly(1, "answers by an old worker"),
+        why="The worker that has accepted the connection waits for this client alone, in recv(), "
+        "and TERM lets it finish. It serves nobody else in the meantime, and the arbiter kills it "
+        "if this takes longer than --timeout, 30 seconds.",
+    ) as step:
+        step.measured(reload_beside_slow_client(run, client, shared()))
+
+
+def stop_then_start(run: Run, client: Process, shared: Starting) -> None:
+    """A restart without a handover."""
+    with run.step(
+        "Under load gunicorn is ended by TERM, and started again",
+        expect=between(SOME, MOST, LOST),
+        why="What waits is reset, and whoever comes next is refused, until Python, gunicorn and "
+        "the application are loaded again. gunicorn sets SO_REUSEADDR, so TIME_WAIT does not stop "
+        "its bind(); the gap stays.",
+    ) as step:
+        server = shared()
+        client.load(server.address, MOST, clients=CLIENTS, words=HTTP_GET)
+        client.wait_for_requests(SOME)
+        server.end()
+        client.wait_for_requests(SOME)
+        plan = Plan("again", server.port)
+        again = start(prepare(server.host, plan), plan)
+        answers = client.stop_load(after=SOME)
+        step.measured(answers.lost, answers.parts)
+        again.end()
+
+
+# --- with --reuse-port ---------------------------------------------------------------------
+
+
 def set_reuse_port(run: Run, first: Starting, neighbour: Process) -> Step:
     """--reuse-port: an option of the one listener; returns the step that shows that it is one."""
     with run.step(
@@ -233,9 +284,6 @@ def set_reuse_port(run: Run, first: Starting, neighbour: Process) -> Step:
         woken, in_vain = ask_sleepers(neighbour, first())
         step.measured(in_vain, woken)
     return one
-
-
-# --- two on one port ----------------------------------------------------------------------
 
 
 def ask_to_join(run: Run, host: Host, one: Step, first: Starting, second: Starting) -> None:
@@ -289,36 +337,10 @@ def change_over(run: Run, client: Process, one: Step, first: Starting, second: S
         step.measured(answers.lost, answers.parts)
 
 
-# --- renewed ------------------------------------------------------------------------------
-
-
-def reload_under_load(run: Run, client: Process, shared: Starting) -> None:
-    """SIGHUP: new workers at the same listener."""
-    with run.step(
-        "Under load gunicorn reloads {count} times, by HUP",
-        expect=exactly(0, LOST),
-        why="The arbiter keeps the listener and forks new workers, which load the application "
-        "anew; then it ends the old ones by TERM. They finish what they have accepted. What waits "
-        "stays in the queue, for the new ones.",
-        count=RELOADS,
-    ) as step:
-        answers = reload_repeatedly(client, shared(), RELOADS)
-        step.measured(answers.lost, answers.parts)
-
-    with run.step(
-        "It reloads when a client has sent half of a request; then comes the rest",
-        expect=exactly(1, "answers by an old worker"),
-        why="The worker that has accepted the connection waits for this client alone, in recv(), "
-        "and TERM lets it finish. It serves nobody else in the meantime, and the arbiter kills it "
-        "if this takes longer than --timeout, 30 seconds.",
-    ) as step:
-        step.measured(reload_beside_slow_client(run, client, shared()))
-
-
 def upgrade(run: Run, client: Process, one: Step, second: Starting) -> None:
     """USR2: another program with the same listener."""
     with run.step(
-        "Under load the second one's program is replaced: USR2, then TERM for the old arbiter",
+        "Under load the other one's program is replaced: USR2, then TERM for the old arbiter",
         expect=exactly(0, LOST),
         why="The arbiter forks a child that executes gunicorn anew: it inherits the listener, and "
         "finds its descriptor in the variable GUNICORN_FD. Nothing is bound. Both serve, and what "
@@ -329,26 +351,6 @@ def upgrade(run: Run, client: Process, one: Step, second: Starting) -> None:
         client.load(server.address, MOST, clients=CLIENTS, words=HTTP_GET)
         client.wait_for_requests(SOME)
         replace_program(server)
-        answers = client.stop_load(after=SOME)
-        step.measured(answers.lost, answers.parts)
-
-
-def stop_then_start(run: Run, client: Process, shared: Starting) -> None:
-    """A restart without a handover."""
-    with run.step(
-        "Under load gunicorn is ended by TERM, and started again",
-        expect=between(SOME, MOST, LOST),
-        why="What waits is reset, and whoever comes next is refused, until Python, gunicorn and "
-        "the application are loaded again. gunicorn sets SO_REUSEADDR, so TIME_WAIT does not stop "
-        "its bind(); the gap stays.",
-    ) as step:
-        server = shared()
-        client.load(server.address, MOST, clients=CLIENTS, words=HTTP_GET)
-        client.wait_for_requests(SOME)
-        server.end()
-        client.wait_for_requests(SOME)
-        plan = Plan("again", server.port)
-        start(prepare(server.host, plan), plan)
         answers = client.stop_load(after=SOME)
         step.measured(answers.lost, answers.parts)
 
@@ -372,6 +374,7 @@ def prepare(host: Host, plan: Plan) -> Process:
 def start(starter: Process, plan: Plan) -> Server:
     """Start gunicorn, and wait until all of its workers have loaded the application."""
     arbiter = spawn(starter, plan)
+    arbiter.wait_until(lambda: LISTENING in arbiter.output, "it listens")
     workers = arbiter.name_children(f"{plan.name}-worker", WORKERS, user=plan.user)
     pids = {worker.pid for worker in workers}
     arbiter.wait_until(lambda: pids <= find_ready(arbiter), "its workers are ready")
@@ -480,7 +483,9 @@ def replace_program(server: Server) -> None:
     """USR2, and TERM for the old arbiter once the new one's workers answer."""
     old = server.arbiter
     workers, ready = {*old.children()}, find_ready(old)
+    listening = old.output.count(LISTENING)
     old.kill(SIGUSR2)
+    old.wait_until(lambda: old.output.count(LISTENING) > listening, "a new arbiter")
     old.wait_until(lambda: len(find_ready(old) - ready) == WORKERS, "a new arbiter's workers")
     (new,) = {*old.children()} - workers
     server.starter.name_descendant("new-arbiter", new)
