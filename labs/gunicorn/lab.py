@@ -61,6 +61,7 @@ class Plan:
     name: str
     port: int
     user: str = "alice"
+    workers: int = WORKERS
     reuse_port: bool = False
 
     @property
@@ -72,7 +73,7 @@ class Plan:
     def arguments(self) -> list[str]:
         """Its command line."""
         return [
-            *("--bind", f"0.0.0.0:{self.port}", "--workers", str(WORKERS)),
+            *("--bind", f"0.0.0.0:{self.port}", "--workers", str(self.workers)),
             *("--pythonpath", "/tmp", "--worker-tmp-dir", "/tmp"),  # noqa: S108 - a host's own
             *(["--reuse-port"] if self.reuse_port else []),
             self.module,
@@ -116,7 +117,9 @@ class Server:
     def is_renewed(self, before: set[int]) -> bool:
         """Whether all workers are there, answer, and are none of those from before."""
         now = {*self.arbiter.children()}
-        return len(now) == WORKERS and not now & before and now <= find_ready(self.arbiter)
+        return (
+            len(now) == len(self.workers) and not now & before and now <= find_ready(self.arbiter)
+        )
 
     def end(self) -> None:
         """SIGTERM: its workers finish what they are at, and it ends."""
@@ -140,7 +143,8 @@ def gunicorn(run: Run) -> None:
     neighbour = server.process("neighbour", user="bob")
     shared = starting(server, Plan("shared", run.port(8080)))
     first = starting(server, Plan("first", run.port(8081), reuse_port=True))
-    second = starting(server, Plan("second", run.port(8081), reuse_port=True))
+    # With as few workers as will do, it fits beside the first in a small machine's memory.
+    second = starting(server, Plan("second", run.port(8081), workers=2, reuse_port=True))
     share_one_listener(run, shared, neighbour)
     curl = ask_with_curl(run, elsewhere, shared)
     reload_under_load(run, client, shared)
@@ -258,7 +262,7 @@ def stop_then_start(run: Run, client: Process, shared: Starting) -> None:
         again.end()
 
 
-# --- with --reuse-port ---------------------------------------------------------------------
+# --- with --reuse-port --------------------------------------------------------------------
 
 
 def set_reuse_port(run: Run, first: Starting, neighbour: Process) -> Step:
@@ -375,7 +379,7 @@ def start(starter: Process, plan: Plan) -> Server:
     """Start gunicorn, and wait until all of its workers have loaded the application."""
     arbiter = spawn(starter, plan)
     arbiter.wait_until(lambda: LISTENING in arbiter.output, "it listens")
-    workers = arbiter.name_children(f"{plan.name}-worker", WORKERS, user=plan.user)
+    workers = arbiter.name_children(f"{plan.name}-worker", plan.workers, user=plan.user)
     pids = {worker.pid for worker in workers}
     arbiter.wait_until(lambda: pids <= find_ready(arbiter), "its workers are ready")
     return Server(plan.port, starter, arbiter, workers)
@@ -486,7 +490,9 @@ def replace_program(server: Server) -> None:
     listening = old.output.count(LISTENING)
     old.kill(SIGUSR2)
     old.wait_until(lambda: old.output.count(LISTENING) > listening, "a new arbiter")
-    old.wait_until(lambda: len(find_ready(old) - ready) == WORKERS, "a new arbiter's workers")
+    old.wait_until(
+        lambda: len(find_ready(old) - ready) == len(server.workers), "a new arbiter's workers"
+    )
     (new,) = {*old.children()} - workers
     server.starter.name_descendant("new-arbiter", new)
     server.end()
