@@ -4,7 +4,19 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from socket import SO_REUSEPORT, SOL_SOCKET
 
-from labs.engine.script import ANY, Finding, Host, Process, Run, Socket, Step, between, exactly, lab
+from labs.engine.script import (
+    ANY,
+    Finding,
+    Host,
+    Process,
+    Run,
+    Socket,
+    Step,
+    between,
+    chi_square,
+    exactly,
+    lab,
+)
 
 MEMBERS = 4
 CONNECTIONS = 2000
@@ -254,9 +266,3 @@ def ask_from(
 def moved(before: Sequence[str], after: Sequence[str]) -> int:
     """How many connections were answered by somebody else."""
     return sum(one != other for one, other in zip(before, after, strict=True))
-
-
-def chi_square(shares: Mapping[str, int]) -> float:
-    """How far shares are from even: the sum of (found - even)² / even."""
-    even = sum(shares.values()) / len(shares)
-    return round(sum((found - even) ** 2 / even for found in shares.values()), 4) if even else 0.0

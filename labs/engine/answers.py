@@ -70,6 +70,12 @@ class Answers:
         return Answers(answered, refused, reset, timed_out, by, woken, *times)
 
 
+def chi_square(shares: Mapping[str, float]) -> float:
+    """How far shares are from even: the sum of (found - even)² / even."""
+    even = sum(shares.values()) / len(shares)
+    return round(sum((found - even) ** 2 / even for found in shares.values()), 4) if even else 0.0
+
+
 def with_prefix(prefix: str, counts: Tally) -> dict[str, int]:
     """Counts whose names begin so, without that."""
     return {

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from labs.engine.answers import Answers
+from labs.engine.answers import Answers, chi_square
 from labs.engine.errors import BindlabError, Interrupted, LabError, Unsupported
 from labs.engine.model import (
     UNPRIVILEGED_PORT_START,
@@ -73,6 +73,7 @@ __all__ = [
     "Step",
     "between",
     "call",
+    "chi_square",
     "close_all",
     "connect_unix",
     "exactly",

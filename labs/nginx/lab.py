@@ -1,6 +1,6 @@
 """What nginx does with its port: three ways to share it, and two to renew what serves it."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from signal import SIGCONT, SIGHUP, SIGQUIT, SIGSTOP, SIGUSR1, SIGUSR2, SIGWINCH
@@ -15,6 +15,7 @@ from labs.engine.script import (
     Program,
     Run,
     between,
+    chi_square,
     exactly,
     lab,
 )
@@ -122,8 +123,7 @@ class Server:
         It does all of the first before the second. That a signal has come it says at once, for
         both: "signal 10 (SIGUSR1) received, reopening logs"; only that it does it comes later.
         """
-        pid = self.master.pid
-        done = f" {pid}#{pid}: reopening logs"
+        done = f" {self.master.pid}#{self.master.pid}: reopening logs"
         before = self.master.output.count(done)
         self.master.kill(SIGHUP)
         self.master.kill(SIGUSR1)
@@ -148,7 +148,7 @@ Starting = Callable[[], Server]  # the nginx of a plan, which starts when it is 
 
 @lab(
     "nginx",
-    title="How nginx shares its port among workers, and what a reload does to those who wait",
+    title="How nginx shares a port among workers, and what a reload does to those who wait",
     claim="nginx shares its port without a herd thanks to accept_mutex, and reloads without "
     "losing a request.",
 )
@@ -313,7 +313,6 @@ def reload_under_load(run: Run, client: Process, shared: Starting, group: Starti
     ) as step:
         answers = renew(client, shared(), RELOADS)
         step.measured(answers.lost, answers.parts)
-
     with run.step(
         "The nginx with `reuseport` reloads {count} times",
         expect=exactly(0, LOST),
@@ -475,12 +474,6 @@ def ask_awake(client: Process, server: Server) -> dict[str, float]:
     """Connect CONNECTIONS times, one after the other: how many each worker answered."""
     answers = client.request(server.address, CONNECTIONS, words=HTTP_GET)
     return {worker.name: answers.by.get(str(worker.pid), 0) for worker in server.workers}
-
-
-def chi_square(shares: Mapping[str, float]) -> float:
-    """How far shares are from even."""
-    even = sum(shares.values()) / len(shares)
-    return round(sum((share - even) ** 2 for share in shares.values()) / even, 3)
 
 
 def renew(client: Process, server: Server, count: int, some: int = SOME) -> Answers:
