@@ -114,7 +114,7 @@ class Server:
 
 @lab(
     "haproxy",
-    title="A reload of HAProxy: a second listener by SO_REUSEPORT, or the first one passed over",
+    title="A reload of HAProxy: another listener by SO_REUSEPORT, or the old one passed on",
     claim="With SO_REUSEPORT the new HAProxy binds beside the old one, so a reload loses nothing.",
 )
 def haproxy(run: Run) -> None:
