@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from labs.engine.session import Session
 
 LAST_LINES = 6  # that are shown of a program that failed
+DEADLINE = 20.0  # seconds: an interpreter loads its modules, on an emulated processor for several
 
 
 class HasPid(Protocol):
@@ -75,11 +76,11 @@ class Program:
                 self._fail()
             return False
 
-        wait_until(holds, f"{self.name}: {what}")
+        wait_until(holds, f"{self.name}: {what}", DEADLINE)
 
     def wait(self) -> None:
         """Wait until it has ended."""
-        wait_until(lambda: self.status is not None, f"{self.name} ends")
+        wait_until(lambda: self.status is not None, f"{self.name} ends", DEADLINE)
 
     def succeed(self) -> None:
         """Wait until it has ended with status 0; EngineError with its own words for another."""

@@ -9,10 +9,10 @@ DEADLINE = 5.0  # seconds: for what the kernel does in microseconds
 INTERVAL = 0.001
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait until the condition holds; LabError where it does not within five seconds."""
-    deadline = time.monotonic() + DEADLINE
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE) -> None:
+    """Wait until the condition holds; LabError where it does not within so many seconds."""
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise LabError(f"Waited {DEADLINE:g} seconds in vain: {what}.")
+            raise LabError(f"Waited {seconds:g} seconds in vain: {what}.")
         time.sleep(INTERVAL)
