@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 ROOT = os.path.realpath(f"{__file__}/../../../..")
 GUEST = "labs.engine.kernels.guest"
-UML_MEMORY = 192  # MiB; with what the machine takes besides at most 256, so that of QEMU less
-QEMU_MEMORY = 160
+UML_MEMORY = 224  # MiB; with what the machine takes besides at most 256, so that of QEMU less
+QEMU_MEMORY = 176
 BOOT_DEADLINE = 15.0  # seconds until the guest's first word
 DEADLINE = 10.0  # seconds that a process inside may take to answer
 SILENCE = 120.0  # seconds without an event, TIME_WAIT's 60 included
