@@ -17,9 +17,9 @@ from labs.engine.backends.docker.cleaning import (
 )
 from labs.engine.backends.docker.client import connected
 from labs.engine.backends.docker.images import find_base
-from labs.engine.backends.docker.labels import CLIENT, describe_process, new_run
+from labs.engine.backends.docker.labels import CLIENT, describe_process
 from labs.engine.backends.docker.making import Maker
-from labs.engine.backends.docker.watchdog import start_watchdog
+from labs.engine.backends.docker.watchdog import watched_run
 from labs.engine.errors import EngineError
 from labs.engine.layout import Layout
 from labs.engine.model import Needs, ProcessPlan
@@ -88,11 +88,5 @@ def time_backend(needs: Needs) -> float:
 @contextmanager
 def open_maker() -> Iterator[tuple[APIClient, Maker]]:
     """What makes a run's containers, without the backend; what is left of them goes in the end."""
-    with connected() as client:
-        labels = new_run()
-        watchdog = start_watchdog(labels.run)
-        try:
-            yield client, Maker(client, labels, find_base(client), watchdog, DEADLINE)
-        finally:
-            watchdog.let_go()
-            watchdog.wait()
+    with watched_run() as (client, labels, watchdog):
+        yield client, Maker(client, labels, find_base(client), watchdog, DEADLINE)

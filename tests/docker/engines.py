@@ -60,7 +60,7 @@ class NestedEngine:
         self.address = f"unix://{folder}/docker.sock"
         self._folder = folder
         self._daemon: subprocess.Popen[bytes] | None = None
-        self._pid = find_child(holder.pid)
+        self.pid = find_child(holder.pid)
 
     # --- the engine itself ---
 
@@ -142,11 +142,11 @@ class NestedEngine:
 
     def inside(self, *namespaces: str) -> tuple[str, ...]:
         """The command that runs the command after it in these namespaces of the engine's."""
-        return ("nsenter", f"--target={self._pid}", *(f"--{name}" for name in namespaces), "--")
+        return ("nsenter", f"--target={self.pid}", *(f"--{name}" for name in namespaces), "--")
 
     def path(self, path: str) -> Path:
         """What a path of the engine's is from here."""
-        return Path(f"/proc/{self._pid}/root{path}")
+        return Path(f"/proc/{self.pid}/root{path}")
 
     def write(self, path: str, text: str) -> str:
         """Write a file that no other sees, at this path of the engine's, which is returned."""

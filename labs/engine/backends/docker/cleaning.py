@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from labs.engine.backends.docker.client import allowed_to_go, engine_errors
+from labs.engine.backends.docker.client import allowed_to_go, engine_errors, list_services
 from labs.engine.backends.docker.labels import RUN, client_is_gone
 from labs.engine.errors import BindlabError, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from labs.engine.backends.docker.client import APIClient
 
@@ -21,12 +21,14 @@ AT_ONCE = 4  # requests to an engine, which does no more than that at a time eit
 INTERVAL = 0.02  # seconds between two looks at what is left
 PATIENCE = 30.0  # seconds: for an engine to remove what it was told to
 LATEST = 10.0  # seconds: after so long nothing comes of a request whose client has died
+# A service would have new containers; a network can go when nothing is left on it.
+KINDS = ("service", "container", "network")
 YOUNG = 60  # seconds: until then a run of another machine may not have started its containers yet
 
 
 @dataclass(frozen=True)
 class Item:
-    """A container or network that carries our label."""
+    """A container, network or service that carries our label."""
 
     kind: str
     identity: str
@@ -57,6 +59,7 @@ def find_items(client: APIClient, run: str | None = None) -> list[Item]:
         containers = client.containers(all=True, filters=filters)
         networks = client.networks(filters=filters)
     return [
+        *find_services(client, filters),
         *(
             Item(
                 "container",
@@ -78,11 +81,31 @@ def find_items(client: APIClient, run: str | None = None) -> list[Item]:
                 entry["Name"],
                 entry["Labels"],
                 is_running=False,
-                created=datetime.fromisoformat(entry["Created"][:19] + "+00:00").timestamp(),
+                created=read_time(entry["Created"]),
             )
             for entry in networks
         ),
     ]
+
+
+def find_services(client: APIClient, filters: Mapping[str, Sequence[str]]) -> Iterator[Item]:
+    """The services of a swarm that these filters leave, where the engine manages one."""
+    with engine_errors("list the services that runs have made"):
+        services = list_services(client, filters)
+    for entry in services:
+        yield Item(
+            "service",
+            entry["ID"],
+            entry["Spec"]["Name"],
+            entry["Spec"]["Labels"],
+            is_running=entry["ServiceStatus"]["RunningTasks"] > 0,
+            created=read_time(entry["CreatedAt"]),
+        )
+
+
+def read_time(text: str) -> float:
+    """A time of the engine's, which may count nanoseconds, in seconds since 1970."""
+    return datetime.fromisoformat(text[:19] + "+00:00").timestamp()
 
 
 def clean(client: APIClient) -> Cleaned:
@@ -140,16 +163,26 @@ def sweep(client: APIClient, run: str, expected: Collection[str] = ()) -> None:
             awaited -= {item.name for item in items}
             if elapsed > LATEST:
                 awaited.clear()
-            containers = [item for item in items if item.kind == "container"]
-            # A network can go when nothing is left on it.
-            list(pool.map(lambda item: remove(client, item), containers or items))
+            kind = next((kind for kind in KINDS if any(item.kind == kind for item in items)), "")
+            first = [item for item in items if item.kind == kind]
+            list(pool.map(lambda item: remove(client, item), first))
             time.sleep(INTERVAL)
 
 
 def remove(client: APIClient, item: Item) -> None:
-    """Remove a container or a network."""
-    to_remove = remove_container if item.kind == "container" else remove_network
-    to_remove(client, item.identity, item.name)
+    """Remove a service, a container or a network."""
+    removers = {
+        "service": remove_service,
+        "container": remove_container,
+        "network": remove_network,
+    }
+    removers[item.kind](client, item.identity, item.name)
+
+
+def remove_service(client: APIClient, identity: str, name: str) -> None:
+    """Tell a swarm to remove a service with all of its containers; fine if it no longer has to."""
+    with engine_errors(f"remove {name}"), allowed_to_go():
+        client.remove_service(identity)  # type: ignore[no-untyped-call]
 
 
 def remove_container(client: APIClient, identity: str, name: str) -> None:
