@@ -1,7 +1,7 @@
 """Docker engines of a test's own, each in namespaces beside those of the machine.
 
-What such an engine mounts, wires, starts and writes is in a mount, a network and a pid namespace of
-its own, and goes with them; of the machine it has the kernel, the programs and the cgroups alone.
+What such an engine mounts, wires, starts and writes is in a mount, a network, a pid and a UTS
+namespace of its own, and goes with them; of the machine it has the kernel, the programs and the cgroups alone.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 SETUP = r"""
 set -e
 folder=$1 size=$2
+echo "$(basename "$folder")" >/proc/sys/kernel/hostname
 awk '$5 ~ "^(/var/lib|/run|/var/run)/(docker|containerd)(/|$)" {print $5}' /proc/self/mountinfo |
     tac | while read -r place; do umount --lazy "$place" 2>&- || :; done
 mount -t tmpfs -o mode=755 none /run
@@ -73,7 +74,7 @@ class NestedEngine:
         ]
         with (self._folder / "log").open("ab") as log:
             self._daemon = subprocess.Popen(
-                [*self.inside("mount", "net", "pid"), "dockerd", *fixed, *options],
+                [*self.inside("mount", "net", "pid", "uts"), "dockerd", *fixed, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -214,7 +215,16 @@ def held_namespaces(folder: Path, size: str) -> Iterator[subprocess.Popen[bytes]
 
     The child of what this gives is process 1 there.
     """
-    unshare = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    unshare = [
+        "unshare",
+        "--mount",
+        "--net",
+        "--pid",
+        "--uts",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ]
     holder = subprocess.Popen(
         [*unshare, "sh", "-c", SETUP, "sh", str(folder), size],
         stdin=subprocess.PIPE,

@@ -22,7 +22,13 @@ from labs.engine.errors import BindlabError, ExitStatus
 from labs.engine.layout import Layout
 from labs.engine.record import Record
 from labs.engine.runner import run_lab
-from labs.engine.system import CLONE_NEWNET, limit_bounding_set, take_ids, unshare
+from labs.engine.system import (
+    CLONE_NEWNET,
+    limit_bounding_set,
+    stay_readable,
+    take_ids,
+    unshare,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +80,7 @@ def become_trainee() -> None:
     mount_proc()
     limit_bounding_set(capability_mask(KEPT))
     take_ids(TRAINEE)
+    stay_readable()  # newuidmap looks there for whose process it is
 
 
 def explain_node(error: OSError) -> Outcome:
