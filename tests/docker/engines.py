@@ -1,7 +1,8 @@
 """Docker engines of a test's own, each in namespaces beside those of the machine.
 
 What such an engine mounts, wires, starts and writes is in a mount, a network, a pid and a UTS
-namespace of its own, and goes with them; of the machine it has the kernel, the programs and the cgroups alone.
+namespace of its own, and goes with them; of the machine it has the kernel, the programs and the
+cgroups alone.
 """
 
 from __future__ import annotations

@@ -25,13 +25,18 @@ MISSING = "It has no image."
 
 
 class FakeCluster:
-    """Nodes that take attempts by turns; tests let them fail."""
+    """Nodes that take attempts by turns; those that are `lacking` have no image.
 
-    def __init__(self, *nodes: str, lacking: Sequence[str] = ()) -> None:
+    With `twice` it tells of each end twice, as no cluster should.
+    """
+
+    def __init__(self, *nodes: str, lacking: Sequence[str] = (), twice: bool = False) -> None:
         self.now = 0.0
         self.started: list[Assignment] = []
         self._nodes = deque(nodes or ("fake",))
         self._lacking = {*lacking}
+        self._times = 2 if twice else 1
+        self._texts: deque[str] = deque()
         self._silent: set[str] = set()
         self._running: dict[str, tuple[Assignment, str]] = {}
         self._told: deque[Ended] = deque()
@@ -83,11 +88,9 @@ class FakeCluster:
         """Let nothing come of what runs on a node, without a word."""
         self._silent.add(node)
 
-    def print_late(self, text: str) -> None:
-        """Let all that run deliver this text, twice."""
-        for attempt, (_, node) in self._running.items():
-            self._told += [Delivered(attempt, node, text)] * 2
-        self._running.clear()
+    def print_next(self, text: str) -> None:
+        """Let the next attempt that comes to its end print this, and not its lab's outcome."""
+        self._texts.append(text)
 
     def _find_on(self, node: str) -> list[str]:
         return [attempt for attempt, (_, place) in self._running.items() if place == node]
@@ -101,5 +104,9 @@ class FakeCluster:
         if node in self._lacking:
             self._told.append(Unfit(heard[0], node, MISSING, "docker load"))
             return
-        outcome = run_assignment(assignment, nullcontext(FakeBackend()))
-        self._told.append(Delivered(heard[0], node, json.dumps(outcome.to_json())))
+        if self._texts:
+            text = self._texts.popleft()
+        else:
+            outcome = run_assignment(assignment, nullcontext(FakeBackend()))
+            text = json.dumps(outcome.to_json())
+        self._told += [Delivered(heard[0], node, text)] * self._times
