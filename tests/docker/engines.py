@@ -60,6 +60,7 @@ class NestedEngine:
 
     def __init__(self, folder: Path, holder: subprocess.Popen[bytes]) -> None:
         self.address = f"unix://{folder}/docker.sock"
+        self.host = folder.name  # its host name
         self._folder = folder
         self._daemon: subprocess.Popen[bytes] | None = None
         self.pid = find_child(holder.pid)

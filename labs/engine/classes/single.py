@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from labs.engine.backends.docker.cleaning import remove_container
 from labs.engine.backends.docker.client import (
     NO_LOGS,
+    AttachedStream,
     allowed_to_go,
     engine_errors,
     engine_is_there,
@@ -138,7 +140,7 @@ class SingleEngine:
             identity = self._create(attempt, assignment)
         try:
             with engine_errors("run a container"):
-                output, errors = self._follow(attempt, identity)
+                output, errors = self._follow(identity)
             status = None
             with engine_errors("wait for a container"), allowed_to_go():
                 status = self._client.wait(identity)["StatusCode"]
@@ -150,18 +152,14 @@ class SingleEngine:
             return Lost(attempt, self._node, explain_status(status, errors))
         return Delivered(attempt, self._node, output)
 
-    def _follow(self, attempt: str, identity: str) -> tuple[str, str]:
+    def _follow(self, identity: str) -> tuple[str, str]:
         """Start a container and read what it writes, to its end."""
-        written: tuple[list[bytes], list[bytes]] = ([], [])
-        pieces = self._client.attach(identity, stream=True, demux=True)
-        if self._is_wanted(attempt):
-            with allowed_to_go():
-                self._client.start(identity)
-            for pair in pieces:
-                for parts, piece in zip(written, pair, strict=True):
-                    parts.append(piece or b"")
-        output, errors = (b"".join(parts).decode(errors="replace") for parts in written)
-        return output, errors
+        # One that is given up meanwhile is removed, and its stream ends.
+        with allowed_to_go(), contextlib.closing(AttachedStream(self._client, identity)) as stream:
+            self._client.start(identity)
+            output, errors = stream.read_to_end()
+            return output.decode(errors="replace"), errors.decode(errors="replace")
+        return "", ""
 
     def _is_wanted(self, attempt: str) -> bool:
         with self._lock:

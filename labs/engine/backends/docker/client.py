@@ -17,6 +17,7 @@ from docker.api import APIClient
 from docker.context import ContextAPI
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import HostConfig, IPAMConfig, IPAMPool, LogConfig
+from docker.utils.socket import STDERR, STDOUT, frames_iter
 from requests.exceptions import RequestException
 
 from labs.engine.backend import PublicationRefused
@@ -98,6 +99,14 @@ class AttachedStream:
         # The SDK gives the reading side of a response; what it stands on can be written to as well.
         self._response = client.attach_socket(container, params=wanted)
         self.socket: socket.socket = getattr(self._response, "_sock", self._response)
+
+    def read_to_end(self) -> tuple[bytes, bytes]:
+        """All that it writes to standard output and standard error, when it has ended."""
+        written: dict[int, list[bytes]] = {STDOUT: [], STDERR: []}
+        frames = frames_iter(self.socket, tty=False)  # type: ignore[no-untyped-call]
+        for stream, piece in frames:
+            written[stream].append(piece)
+        return b"".join(written[STDOUT]), b"".join(written[STDERR])
 
     def close(self) -> None:
         """Give the container an end of file."""
