@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from labs.engine.backends.docker.images import WORKBENCH
 from labs.engine.backends.docker.labels import CLIENT, RUN, describe_process
 from labs.engine.classes.classroom import open_cluster
 from labs.engine.classes.cluster import Assignment, Lost
+from labs.engine.classes.seat import MODULE
 from labs.engine.classes.swarm import Swarm
 from labs.engine.errors import ExitStatus
 from tests.cluster_contract import PATIENCE, SLOW_LAB, ClusterContract, wait_for
@@ -33,7 +35,6 @@ from tests.support import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from labs.engine.agent import Json
     from labs.engine.classes.cluster import Cluster
@@ -63,11 +64,31 @@ def cluster(swarm: NestedSwarm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clu
         assert isinstance(cluster, Swarm)
         yield cluster
     assert find_leftovers(swarm) == []
+    wait_until(lambda: count_containers(swarm) == 0, "nor has a node a container", SOON)
 
 
 def find_leftovers(swarm: NestedSwarm) -> list[str]:
     """The names of what the manager has of any run."""
     return swarm.manager.list_leftovers()
+
+
+def count_containers(swarm: NestedSwarm) -> int:
+    """How many containers all nodes have, whether they run or not."""
+    return sum(len(engine.list_leftovers()) for engine in swarm.engines)
+
+
+def find_seats(swarm: NestedSwarm) -> list[int]:
+    """The pids of the processes in learners' containers, as soon as these run a lab."""
+    pids = [pid for engine in swarm.engines for pid in engine.list_processes()]
+    return [pid for pid in pids if MODULE in read_command(pid)]
+
+
+def read_command(pid: int) -> str:
+    """A process's command; empty where it is over."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 class TestSwarm(ClusterContract):
@@ -81,12 +102,9 @@ class TestSwarm(ClusterContract):
         self, cluster: Cluster, swarm: NestedSwarm
     ) -> None:
         attempt = cluster.start(Assignment(SLOW_LAB, 1))
-        wait_until(
-            lambda: any(engine.list_processes() for engine in swarm.engines), "it runs", SOON
-        )
-        for engine in swarm.engines:
-            for pid in engine.list_processes():
-                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: bool(find_seats(swarm)), "it runs", SOON)
+        for pid in find_seats(swarm):
+            os.kill(pid, signal.SIGKILL)
         (ended,) = wait_for(cluster, 1)
         assert isinstance(ended, Lost)
         assert ended.attempt == attempt
@@ -141,8 +159,7 @@ def test_of_a_controller_that_is_killed_nothing_is_left(swarm: NestedSwarm, tmp_
         process.send_signal(signal.SIGKILL)
         process.wait(PATIENCE)
         wait_until(lambda: find_leftovers(swarm) == [], "nothing of it", SOON)
-    engines = swarm.engines
-    wait_until(lambda: not any(one.list_processes() for one in engines), "nor on a node", SOON)
+    wait_until(lambda: count_containers(swarm) == 0, "nor on a node", SOON)
 
 
 def test_clean_removes_the_services_of_what_is_over(swarm: NestedSwarm) -> None:
@@ -183,7 +200,7 @@ def test_an_engine_without_the_image_says_how_it_gets_there(tmp_path: Path) -> N
 def test_a_node_without_the_image_is_left_out(swarm: NestedSwarm, tmp_path: Path) -> None:
     lacking = swarm.engines[DEAD]
     with lacking.connected() as client:
-        wait_until(lambda: not client.containers(all=True), "no container has it", SOON)
+        wait_until(lambda: count_containers(swarm) == 0, "no container has it", SOON)
         client.remove_image(WORKBENCH, force=True)
     of_six = Class(tmp_path, 6)
     done = swarm.manager.run(*of_six.arguments("--jobs", "6"))

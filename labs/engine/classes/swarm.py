@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-from labs.engine.backends.docker.cleaning import remove_service
+from labs.engine.backends.docker.cleaning import end_service
 from labs.engine.backends.docker.client import (
     create_service,
     engine_errors,
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
 
 INTERVAL = 0.1  # seconds between two looks at the tasks
 READY = "ready"
+LOST = ("down", "disconnected")
 # What root needs until it is the image's ordinary user, who gets none of it: to be without a
 # network, to mount /proc, to be let through the engine's seccomp filter, which allows what goes
 # with these capabilities, and to give them up.
@@ -51,14 +51,6 @@ ROOTS = ("SYS_ADMIN", "SYS_PTRACE", "SETPCAP")
 WITH_APPARMOR = (1, 44)  # the API since which a service can be without AppArmor's profile
 GET_IMAGE = f"docker save {WORKBENCH} | ssh NODE docker load"
 OVER = ("failed", "rejected", "shutdown", "orphaned", "remove")
-
-
-@dataclass(frozen=True)
-class Service:
-    """The service of one attempt."""
-
-    identity: str
-    attempt: str
 
 
 class Swarm:
@@ -72,7 +64,8 @@ class Swarm:
         self._image = image
         self._watchdog = watchdog
         self._numbers = count(1)
-        self._services: dict[str, Service] = {}  # by id
+        self._running: dict[str, str] = {}  # attempts by the ids of their services
+        self._ending: set[str] = set()  # services that are still to be removed
         self._left_out: dict[str, str] = {}  # nodes' names by id
 
     def count_slots(self) -> int:
@@ -89,7 +82,7 @@ class Swarm:
                 self._labels.as_dict(),
                 self._describe_task(assignment),
             )
-        self._services[identity] = Service(identity, attempt)
+        self._running[identity] = attempt
         return attempt
 
     def wait(self, seconds: float) -> Sequence[Ended]:
@@ -101,9 +94,9 @@ class Swarm:
 
     def end(self, attempt: str) -> None:
         """See `Cluster.end`."""
-        for service in [*self._services.values()]:
-            if service.attempt == attempt:
-                self._remove(service)
+        for service in [service for service, each in self._running.items() if each == attempt]:
+            del self._running[service]
+            self._ending.add(service)
 
     def leave_out(self, node: str, reason: str, hint: str) -> None:
         """See `Cluster.leave_out`."""
@@ -116,7 +109,7 @@ class Swarm:
 
     def _look(self) -> Sequence[Ended]:
         """Attempts that have ended since the last look; their services are removed."""
-        if not self._services:
+        if not self._running and not self._ending:
             return []
         with engine_errors("ask the swarm for its tasks"):
             tasks = list_tasks(self._client, f"{RUN}={self._labels.run}")
@@ -124,31 +117,31 @@ class Swarm:
         names = name_nodes([*nodes.values()])
         told: list[Ended] = []
         for task in tasks:
-            service = self._services.get(task.service)
-            if service and (ended := self._judge(service, task, nodes.get(task.node), names)):
+            if task.service not in self._running:
+                continue
+            if ended := self._judge(task, nodes.get(task.node), names.get(task.node, "")):
                 told.append(ended)
-                self._remove(service)
+                self.end(ended.attempt)
+        self._ending -= {each for each in self._ending if end_service(self._client, each, tasks)}
         return told
 
-    def _judge(
-        self, service: Service, task: Task, node: Node | None, names: Mapping[str, str]
-    ) -> Ended | None:
+    def _judge(self, task: Task, node: Node | None, name: str) -> Ended | None:
         """What is to be told of a task; None as long as it may still come to its end."""
-        attempt, name = service.attempt, names.get(task.node, "")
+        attempt = self._running[task.service]
         if task.state == "rejected" and "no such image" in task.error.lower():
             return Unfit(attempt, name, f"It has not this image {WORKBENCH}.", GET_IMAGE)
         if task.state in OVER and (task.status or not task.error):
             return Lost(attempt, name, explain_status(task.status, ""))
         if task.state in OVER:
             return Lost(attempt, name, task.error.rstrip("."))
-        if task.node and (node is None or node.state != READY):
+        if task.node and (node is None or node.state in LOST):
             state = node.state if node else "gone"
             return Lost(attempt, name, f"its node {name or task.node} is {state}")
         if task.state != "complete":
             return None
         try:
             with engine_errors("read what a container printed"):
-                return Delivered(attempt, name, read_task_output(self._client, service.identity))
+                return Delivered(attempt, name, read_task_output(self._client, task.service))
         except EngineError as error:
             return Lost(attempt, name, error.message.rstrip("."))
 
@@ -163,11 +156,6 @@ class Swarm:
             for node in self._list_nodes()
             if node.state == READY and node.is_active and node.identity not in self._left_out
         ]
-
-    def _remove(self, service: Service) -> None:
-        """Let a service go, with its container."""
-        del self._services[service.identity]
-        remove_service(self._client, service.identity, service.attempt)
 
     # --- asking for ---
 

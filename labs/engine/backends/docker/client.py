@@ -198,6 +198,7 @@ class Task:
     state: str
     error: str
     status: int
+    is_to_go: bool  # its node is to remove its container, now or when it is there again
 
 
 def find_swarm(client: APIClient) -> bool:
@@ -245,6 +246,7 @@ def list_tasks(client: APIClient, label: str) -> Sequence[Task]:
             entry["Status"]["State"],
             entry["Status"].get("Err", ""),
             (entry["Status"].get("ContainerStatus") or {}).get("ExitCode", 0),
+            entry["DesiredState"] == "remove",
         )
         for entry in tasks
     ]
@@ -261,6 +263,25 @@ def create_service(
         mode={"ReplicatedJob": {"MaxConcurrent": 1, "TotalCompletions": 1}},
     )
     return str(made["ID"])
+
+
+def empty_job(client: APIClient, service: str) -> None:
+    """Tell a job to have no task; raises the SDK's errors."""
+    found = client.inspect_service(service)  # type: ignore[no-untyped-call]
+    spec = found["Spec"]
+    mode = {"ReplicatedJob": {"MaxConcurrent": 0, "TotalCompletions": 0}}
+    try:
+        client.update_service(
+            service,
+            found["Version"]["Index"],
+            task_template=spec["TaskTemplate"],
+            name=spec["Name"],
+            labels=spec["Labels"],
+            mode=mode,
+        )
+    except APIError as error:
+        if "out of sequence" not in reason(error):  # another has changed it meanwhile
+            raise
 
 
 def read_task_output(client: APIClient, service: str) -> str:
