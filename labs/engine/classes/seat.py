@@ -1,8 +1,9 @@
 """What runs in a learner's container: one lab, whose outcome is printed as one JSON document.
 
-    python3 -m labs.engine.classes.seat LAB SEED
+    python3 -m labs.engine.classes.seat LAB SEED [--hold]
 
-It exits with 0 whatever came of the lab: any other end says that the container itself has failed.
+With --hold it stays until it is removed, as a swarm cannot remove a job's task that is complete. It
+exits with 0 whatever came of the lab: any other end says that the container itself has failed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from labs.engine.backends.namespaces.backend import open_namespaces
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from labs.engine.backend import Backend
 
 MODULE = "labs.engine.classes.seat"
+HOLD = "--hold"
+LONGEST_HOLD = 600.0  # seconds; then whoever would remove it is gone
 TRAINEE = 1000  # the image's ordinary user, who has subordinate ids
 # What newuidmap and newgidmap take from their files, and no file gives to anything else.
 KEPT = ("CAP_SETUID", "CAP_SETGID")
@@ -44,7 +48,7 @@ KEPT = ("CAP_SETUID", "CAP_SETGID")
 
 def main(arguments: Sequence[str]) -> None:
     """Run the lab and print its outcome."""
-    lab, seed = arguments
+    lab, seed, *hold = arguments
     try:
         if os.geteuid() == 0:
             become_trainee()
@@ -55,6 +59,9 @@ def main(arguments: Sequence[str]) -> None:
     # With short lines: a log may break long ones.
     json.dump(outcome.to_json(), sys.stdout, indent=1, ensure_ascii=False)
     sys.stdout.write("\n")
+    sys.stdout.flush()
+    if hold:
+        time.sleep(LONGEST_HOLD)
 
 
 def run_assignment(assignment: Assignment, opening: AbstractContextManager[Backend]) -> Outcome:

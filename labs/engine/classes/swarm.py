@@ -22,6 +22,7 @@ from labs.engine.backends.docker.client import (
 from labs.engine.backends.docker.images import WORKBENCH
 from labs.engine.backends.docker.labels import RUN
 from labs.engine.classes.cluster import Delivered, Lost, Unfit
+from labs.engine.classes.seat import HOLD
 from labs.engine.classes.single import (
     CAPABILITIES,
     MEMORY,
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
     from labs.engine.classes.cluster import Assignment, Ended
 
 INTERVAL = 0.1  # seconds between two looks at the tasks
+READING = 0.3  # seconds between two looks at what a container has printed
+COMPLETE = "complete"
+WRITING = ("running", COMPLETE)
+LAST_LINE = "\n}\n"  # of an outcome, and of no part of one
 READY = "ready"
 LOST = ("down", "disconnected")
 # What root needs until it is the image's ordinary user, who gets none of it: to be without a
@@ -66,6 +71,7 @@ class Swarm:
         self._numbers = count(1)
         self._running: dict[str, str] = {}  # attempts by the ids of their services
         self._ending: set[str] = set()  # services that are still to be removed
+        self._next_reading: dict[str, float] = {}  # when it is a service's turn, in seconds
         self._left_out: dict[str, str] = {}  # nodes' names by id
 
     def count_slots(self) -> int:
@@ -137,13 +143,16 @@ class Swarm:
         if task.node and (node is None or node.state in LOST):
             state = node.state if node else "gone"
             return Lost(attempt, name, f"its node {name or task.node} is {state}")
-        if task.state != "complete":
+        if task.state not in WRITING or time.monotonic() < self._next_reading.get(task.service, 0):
             return None
+        self._next_reading[task.service] = time.monotonic() + READING
         try:
             with engine_errors("read what a container printed"):
-                return Delivered(attempt, name, read_task_output(self._client, task.service))
+                text = read_task_output(self._client, task.service)
         except EngineError as error:
             return Lost(attempt, name, error.message.rstrip("."))
+        is_whole = task.state == COMPLETE or text.endswith(LAST_LINE)
+        return Delivered(attempt, name, text) if is_whole else None
 
     def _list_nodes(self) -> Sequence[Node]:
         with engine_errors("ask the swarm for its nodes"):
@@ -164,7 +173,7 @@ class Swarm:
         container: dict[str, Json] = {
             # By its id: every node runs the same, and none asks a registry for it.
             "Image": self._image,
-            "Command": [*list_command(assignment)],
+            "Command": [*list_command(assignment), HOLD],
             "Labels": {**self._labels.as_dict()},
             "User": "0:0",
             "ReadOnly": True,
