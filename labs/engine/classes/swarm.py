@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from labs.engine.backends.docker.cleaning import end_service
 from labs.engine.backends.docker.client import (
+    FAILED_STATES,
     create_service,
     engine_errors,
     list_nodes,
@@ -55,7 +56,6 @@ LOST = ("down", "disconnected")
 ROOTS = ("SYS_ADMIN", "SYS_PTRACE", "SETPCAP")
 WITH_APPARMOR = (1, 44)  # the API since which a service can be without AppArmor's profile
 GET_IMAGE = f"docker save {WORKBENCH} | ssh NODE docker load"
-OVER = ("failed", "rejected", "shutdown", "orphaned", "remove")
 
 
 class Swarm:
@@ -136,9 +136,9 @@ class Swarm:
         attempt = self._running[task.service]
         if task.state == "rejected" and "no such image" in task.error.lower():
             return Unfit(attempt, name, f"It has not this image {WORKBENCH}.", GET_IMAGE)
-        if task.state in OVER and (task.status or not task.error):
+        if task.state in FAILED_STATES and (task.status or not task.error):
             return Lost(attempt, name, explain_status(task.status, ""))
-        if task.state in OVER:
+        if task.state in FAILED_STATES:
             return Lost(attempt, name, task.error.rstrip("."))
         if task.node and (node is None or node.state in LOST):
             state = node.state if node else "gone"

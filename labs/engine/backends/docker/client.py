@@ -177,6 +177,9 @@ def list_services(
 # --- a swarm ---------------------------------------------------------------------------------
 
 
+FAILED_STATES = ("failed", "rejected", "shutdown", "orphaned", "remove")  # without a way back
+
+
 @dataclass(frozen=True)
 class Node:
     """A node of a swarm; `state` is ready, down, unknown or disconnected."""
@@ -198,7 +201,7 @@ class Task:
     state: str
     error: str
     status: int
-    is_to_go: bool  # its node is to remove its container, now or when it is there again
+    is_to_go: bool  # its node removes its container when it can, also without the service
 
 
 def find_swarm(client: APIClient) -> bool:
@@ -246,7 +249,8 @@ def list_tasks(client: APIClient, label: str) -> Sequence[Task]:
             entry["Status"]["State"],
             entry["Status"].get("Err", ""),
             (entry["Status"].get("ContainerStatus") or {}).get("ExitCode", 0),
-            entry["DesiredState"] == "remove",
+            entry["DesiredState"] == "remove"
+            or (entry["DesiredState"] == "shutdown" and entry["Status"]["State"] in FAILED_STATES),
         )
         for entry in tasks
     ]
