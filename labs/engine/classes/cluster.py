@@ -53,7 +53,7 @@ Ended: TypeAlias = "Delivered | Lost | Unfit"
 
 
 class Cluster(Protocol):
-    """Runs assignments, each in a container of its own that is gone when its attempt has ended.
+    """Runs assignments, each in a container of its own that is removed when its attempt has ended.
 
     Its methods raise CannotRun where no node can run anything, and EngineError where the engine
     does not answer that is talked to.

@@ -119,7 +119,7 @@ class SingleEngine:
     # --- in a thread ---
 
     def _attend(self, attempt: str, assignment: Assignment) -> None:
-        """See an attempt through, from the container's creation to its removal."""
+        """See an attempt through, from its container's creation to its removal."""
         ended: Ended | BindlabError
         try:
             ended = self._run(attempt, assignment)
@@ -132,20 +132,20 @@ class SingleEngine:
         except Exception as error:  # a fault of bindlab's own, told where it is noticed
             ended = EngineError(f"A thread of the class has failed: {error!r}.")
         self._told.put((attempt, ended))
+        # Meanwhile the next one may begin. What cannot be removed now the watchdog removes.
+        with contextlib.suppress(BindlabError):
+            remove_container(self._client, attempt, attempt)
 
     def _run(self, attempt: str, assignment: Assignment) -> Ended:
         if not self._is_wanted(attempt):
             return Lost(attempt, "", "it was given up")
         with engine_errors("start a container"), self._watchdog.expecting(attempt):
             identity = self._create(attempt, assignment)
-        try:
-            with engine_errors("run a container"):
-                output, errors = self._follow(identity)
-            status = None
-            with engine_errors("wait for a container"), allowed_to_go():
-                status = self._client.wait(identity)["StatusCode"]
-        finally:
-            remove_container(self._client, identity, attempt)
+        with engine_errors("run a container"):
+            output, errors = self._follow(identity)
+        status = None
+        with engine_errors("wait for a container"), allowed_to_go():
+            status = self._client.wait(identity)["StatusCode"]
         if status is None:
             return Lost(attempt, self._node, "somebody has removed its container")
         if status:
