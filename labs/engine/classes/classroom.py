@@ -132,10 +132,11 @@ def explained_end(
     """Say of a class that ends early how far it is, and how it goes on."""
     try:
         yield
-    except (Interrupted, BindlabError):
+    except (Interrupted, BindlabError) as error:
         kept = sum(result.outcome is not None for result in results.values())
-        with contextlib.suppress(BindlabError):
-            progress.show_notice(f"Ended early: {kept} of {learners} have a result.", RESUME)
+        if kept or isinstance(error, Interrupted):
+            with contextlib.suppress(BindlabError):
+                progress.show_notice(f"Ended early: {kept} of {learners} have a result.", RESUME)
         raise
 
 
