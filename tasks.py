@@ -51,6 +51,16 @@ MATRIX_HELP = {
     "against": "compare with a FILE that --json wrote; what changed is status 3",
 }
 
+CLASS_HELP = {
+    "learners": "the class: a FILE with one name a line; a name is one exercise, always the same",
+    "lab": "the lab that each of them gets: euid (the default) or another name of invoke --list",
+    "folder": "where the results are kept; class-LAB without it",
+    "resume": "go on in that folder with those who have no result yet",
+    "jobs": "how many run at once; as many as the engine or the swarm has processors without it",
+    "seconds": "how long one may take until it is sent again; 180 without it",
+    "json": "write the class table to FILE; - is standard output",
+}
+
 IMAGE_HELP = {
     "bootstrap": "first make the Debian image from packages, where no registry can be reached",
     "mirror": "with --bootstrap: get Debian's packages from this address",
@@ -154,6 +164,23 @@ def matrix(
     return run_matrix(find_labs(), MatrixOptions(kernels, labs, number, json, against))
 
 
+def run_class_of(
+    context: Context,
+    learners: str,
+    lab: str = "euid",
+    folder: str = "",
+    resume: bool = False,
+    jobs: str | None = None,
+    seconds: str | None = None,
+    json: str | None = None,
+) -> ExitStatus:
+    """Run a lab for each learner of a class, on one Docker engine or a swarm of them."""
+    from labs.engine.classes.classroom import ClassOptions, run_class
+
+    numbers = read_number("jobs", jobs), read_number("seconds", seconds)
+    return run_class(find_labs(), ClassOptions(learners, lab, folder, resume, *numbers, json))
+
+
 def clean(context: Context) -> ExitStatus:
     """Remove what runs that are over have left on the Docker engine."""
     from labs.engine.chores import clean_engine
@@ -176,11 +203,14 @@ def make_namespace() -> Collection:
     of_kernels.add_task(command(list_known, "list"))
     of_kernels.add_task(command(fetch, "fetch", KERNEL_HELP))
     of_kernels.add_task(command(matrix, "matrix", MATRIX_HELP))
+    of_classes = Collection("class")
+    of_classes.add_task(command(run_class_of, "run", CLASS_HELP))
     tier = {"tier": "run the tests of this tier alone: unit, namespaces, docker or kernels"}
     return Collection(
         of_labs,
         of_images,
         of_kernels,
+        of_classes,
         command(clean, "clean"),
         command(doctor, "doctor"),
         command(test, "test", tier),

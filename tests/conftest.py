@@ -5,6 +5,7 @@ import gc
 import os
 import subprocess
 import warnings
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,11 @@ from labs.engine.backends.namespaces.backend import open_namespaces
 from labs.engine.errors import BindlabError, CannotRun
 from labs.engine.layout import Layout
 from labs.engine.model import ProcessPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from labs.engine.backends.docker.client import APIClient
 
 IS_ROOT = os.geteuid() == 0
 OTHER_SHAPE = "ordinary_only" if IS_ROOT else "root_only"
@@ -32,8 +38,22 @@ def find_obstacle() -> str:
 @functools.cache
 def find_engine_obstacle() -> str:
     """Why the docker backend cannot run here: no engine, or no image of this version."""
-    from labs.engine.backends.docker.client import connected
     from labs.engine.backends.docker.images import find_base
+
+    return find_image_obstacle(find_base)
+
+
+@functools.cache
+def find_workbench_obstacle() -> str:
+    """Why a class cannot be run here: no engine, or no workbench of this version."""
+    from labs.engine.backends.docker.images import find_workbench
+
+    return find_image_obstacle(find_workbench)
+
+
+def find_image_obstacle(find: "Callable[[APIClient], str]") -> str:
+    """Why an image cannot be had from the engine; empty if it can."""
+    from labs.engine.backends.docker.client import connected
 
     obstacle = ""
     with warnings.catch_warnings():
@@ -41,7 +61,7 @@ def find_engine_obstacle() -> str:
         warnings.simplefilter("ignore", ResourceWarning)
         try:
             with connected() as client:
-                find_base(client)
+                find(client)
         except BindlabError as error:
             obstacle = f"{error.message} {error.hint}"
         gc.collect()
@@ -93,6 +113,7 @@ def find_qemu_obstacle() -> str:
 OBSTACLES = {
     "namespaces": find_obstacle,
     "docker": find_engine_obstacle,
+    "workbench": find_workbench_obstacle,
     "compose": find_compose_obstacle,
     "kernels": find_kernel_obstacle,
     "qemu": find_qemu_obstacle,

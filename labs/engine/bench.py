@@ -34,6 +34,7 @@ WHOLE_RUN_LIMIT = 3.0
 START_LIMIT = 5.0
 MININET_LIMIT = 0.25
 CONTAINERS_LIMIT = 1.5
+CLASS_LIMIT = 1.3
 KERNEL_LIMIT = 2.0
 VIRTME_LIMIT = 0.1
 AT_ONCE_LIMIT = 3.0  # seconds, on two processors
@@ -44,6 +45,7 @@ WHOLE_RUN_ROUNDS = 11
 START_ROUNDS = 200
 HOSTS_ROUNDS = 5
 CONTAINERS_ROUNDS = 5
+CLASS_ROUNDS = 3
 CALLS_ROUNDS = 25
 KERNEL_ROUNDS = 5
 AT_ONCE_ROUNDS = 3
@@ -333,6 +335,20 @@ def compare_containers() -> Iterator[Comparison | NotMeasured]:
         yield compare_times(of_many, *seconds, CONTAINERS_LIMIT)
     except CannotRun as error:
         yield NotMeasured(of_lab, error.message)
+    yield compare_class()
+
+
+def compare_class() -> Comparison | NotMeasured:
+    """A class on one engine, against the engine alone with the same containers."""
+    from labs.engine import bench_containers as containers
+
+    name = f"class.run of {containers.LEARNERS} learners : the engine alone"
+    try:
+        containers.check_workbench()
+        seconds = take_turns(CLASS_ROUNDS, containers.time_class, containers.time_class_of_engine)
+    except CannotRun as error:
+        return NotMeasured(name, error.message)
+    return compare_times(name, *seconds, CLASS_LIMIT)
 
 
 # --- isolated kernels ---------------------------------------------------------------------

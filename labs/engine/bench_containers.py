@@ -1,10 +1,12 @@
-"""Measures the docker backend against its engine alone, which makes the same containers."""
+"""Measures the docker backend and classes against their engine alone, with the same containers."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -15,23 +17,30 @@ from labs.engine.backends.docker.cleaning import (
     remove_container,
     remove_network,
 )
-from labs.engine.backends.docker.client import connected
-from labs.engine.backends.docker.images import find_base
-from labs.engine.backends.docker.labels import CLIENT, describe_process, new_run
+from labs.engine.backends.docker.client import AttachedStream, connected
+from labs.engine.backends.docker.images import find_base, find_workbench
+from labs.engine.backends.docker.labels import CLIENT, describe_process
 from labs.engine.backends.docker.making import Maker
-from labs.engine.backends.docker.watchdog import start_watchdog
+from labs.engine.backends.docker.watchdog import watched_run
+from labs.engine.bench_command import time_invoke
+from labs.engine.classes.cluster import Assignment
+from labs.engine.classes.roster import Learner
+from labs.engine.classes.single import confine, list_command
 from labs.engine.errors import EngineError
 from labs.engine.layout import Layout
 from labs.engine.model import Needs, ProcessPlan
 from labs.engine.rehearsal import rehearse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from labs.engine.backends.docker.client import APIClient
     from labs.engine.script import Lab
 
 MANY = 50
+LEARNERS = 60
+CLASS_JOBS = 4
+CLASS_LAB = "euid"
 
 
 def needs_of(lab: Lab) -> Needs:
@@ -85,14 +94,56 @@ def time_backend(needs: Needs) -> float:
     return seconds
 
 
+def check_workbench() -> None:
+    """See that a class can be run; CannotRun where there is no engine or no image."""
+    with connected() as client:
+        find_workbench(client)
+
+
+def time_class() -> float:
+    """How long the whole command takes that runs a class of LEARNERS; raises EngineError."""
+    with tempfile.TemporaryDirectory(prefix="bindlab-") as folder:
+        roster = Path(folder, "roster")
+        roster.write_text("".join(f"{name}\n" for name in learner_names()), encoding="utf-8")
+        where = ("--learners", str(roster), "--folder", str(Path(folder, "class")))
+        return time_invoke("class.run", *where, "--lab", CLASS_LAB, "--jobs", str(CLASS_JOBS))
+
+
+def time_class_of_engine() -> float:
+    """How long the engine alone takes for the same containers, as many at once; EngineError."""
+    with watched_run() as (client, labels, _watchdog), ThreadPoolExecutor(CLASS_JOBS) as pool:
+        image = find_workbench(client)
+
+        def run(name: str) -> int:
+            made = client.create_container(
+                image,
+                list_command(Assignment(CLASS_LAB, Learner(name).seed)),
+                labels=labels.as_dict(),
+                host_config=confine(client),
+            )
+            stream = AttachedStream(client, made["Id"])
+            client.start(made["Id"])
+            stream.read_to_end()
+            stream.close()
+            status = int(client.wait(made["Id"])["StatusCode"])
+            client.remove_container(made["Id"])
+            return status
+
+        start = perf_counter()
+        statuses = [*pool.map(run, learner_names())]
+        seconds = perf_counter() - start
+    if any(statuses):
+        raise EngineError("A container of the benchmark failed.")
+    return seconds
+
+
+def learner_names() -> Sequence[str]:
+    """Who is in the class that is measured."""
+    return [f"learner {number}" for number in range(LEARNERS)]
+
+
 @contextmanager
 def open_maker() -> Iterator[tuple[APIClient, Maker]]:
     """What makes a run's containers, without the backend; what is left of them goes in the end."""
-    with connected() as client:
-        labels = new_run()
-        watchdog = start_watchdog(labels.run)
-        try:
-            yield client, Maker(client, labels, find_base(client), watchdog, DEADLINE)
-        finally:
-            watchdog.let_go()
-            watchdog.wait()
+    with watched_run() as (client, labels, watchdog):
+        yield client, Maker(client, labels, find_base(client), watchdog, DEADLINE)

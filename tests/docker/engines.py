@@ -1,7 +1,8 @@
 """Docker engines of a test's own, each in namespaces beside those of the machine.
 
-What such an engine mounts, wires, starts and writes is in a mount, a network and a pid namespace of
-its own, and goes with them; of the machine it has the kernel, the programs and the cgroups alone.
+What such an engine mounts, wires, starts and writes is in a mount, a network, a pid and a UTS
+namespace of its own, and goes with them; of the machine it has the kernel, the programs and the
+cgroups alone.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 SETUP = r"""
 set -e
 folder=$1 size=$2
+echo "$(basename "$folder")" >/proc/sys/kernel/hostname
 awk '$5 ~ "^(/var/lib|/run|/var/run)/(docker|containerd)(/|$)" {print $5}' /proc/self/mountinfo |
     tac | while read -r place; do umount --lazy "$place" 2>&- || :; done
 mount -t tmpfs -o mode=755 none /run
@@ -58,9 +60,10 @@ class NestedEngine:
 
     def __init__(self, folder: Path, holder: subprocess.Popen[bytes]) -> None:
         self.address = f"unix://{folder}/docker.sock"
+        self.host = folder.name  # its host name
         self._folder = folder
         self._daemon: subprocess.Popen[bytes] | None = None
-        self._pid = find_child(holder.pid)
+        self.pid = find_child(holder.pid)
 
     # --- the engine itself ---
 
@@ -73,7 +76,7 @@ class NestedEngine:
         ]
         with (self._folder / "log").open("ab") as log:
             self._daemon = subprocess.Popen(
-                [*self.inside("mount", "net", "pid"), "dockerd", *fixed, *options],
+                [*self.inside("mount", "net", "pid", "uts"), "dockerd", *fixed, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -142,11 +145,11 @@ class NestedEngine:
 
     def inside(self, *namespaces: str) -> tuple[str, ...]:
         """The command that runs the command after it in these namespaces of the engine's."""
-        return ("nsenter", f"--target={self._pid}", *(f"--{name}" for name in namespaces), "--")
+        return ("nsenter", f"--target={self.pid}", *(f"--{name}" for name in namespaces), "--")
 
     def path(self, path: str) -> Path:
         """What a path of the engine's is from here."""
-        return Path(f"/proc/{self._pid}/root{path}")
+        return Path(f"/proc/{self.pid}/root{path}")
 
     def write(self, path: str, text: str) -> str:
         """Write a file that no other sees, at this path of the engine's, which is returned."""
@@ -214,7 +217,16 @@ def held_namespaces(folder: Path, size: str) -> Iterator[subprocess.Popen[bytes]
 
     The child of what this gives is process 1 there.
     """
-    unshare = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    unshare = [
+        "unshare",
+        "--mount",
+        "--net",
+        "--pid",
+        "--uts",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ]
     holder = subprocess.Popen(
         [*unshare, "sh", "-c", SETUP, "sh", str(folder), size],
         stdin=subprocess.PIPE,

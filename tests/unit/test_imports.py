@@ -15,7 +15,8 @@ ADAPTERS = {
     "docker": {"labs.engine.backends.docker.client"},
     "pyroute2": {"labs.engine.backends.namespaces.network"},
     "rich": {
-        f"labs.engine.views.{view}" for view in ("matrix", "progress", "terminal", "verdicts")
+        f"labs.engine.views.{view}"
+        for view in ("classroom", "matrix", "progress", "terminal", "verdicts")
     },
     "invoke": {"labs.engine.command", "tasks"},
 }
@@ -89,6 +90,8 @@ def test_a_view_knows_neither_labs_nor_backends() -> None:
         "strace",
         "views.terminal",
     } | {
+        "classes.result",
+        "classes.table",
         "kernels.comparison",
         "rulings",
         "translation",
@@ -96,6 +99,14 @@ def test_a_view_knows_neither_labs_nor_backends() -> None:
     for name, imported in imports("labs.engine.views"):
         if imported.startswith("labs"):
             assert imported.removeprefix("labs.engine.") in allowed, f"{name}: {imported}"
+
+
+def test_a_class_is_controlled_without_knowing_what_runs_it() -> None:
+    apart = {f"labs.engine.classes.{name}" for name in ("single", "swarm", "classroom")}
+    for name, imported in imports("labs.engine.classes"):
+        if name not in apart:
+            assert not imported.startswith("labs.engine.backends.docker"), f"{name}: {imported}"
+            assert imported not in apart, f"{name}: {imported}"
 
 
 def test_the_model_knows_nobody() -> None:
@@ -141,9 +152,14 @@ def test_modules_and_functions_stay_small() -> None:
 
 
 def test_the_widest_interface_has_at_most_eight_methods() -> None:
-    tree = ast.parse((ROOT / "labs/engine/backend.py").read_text())
+    check_width("labs/engine/backend.py", "Backend")
+    check_width("labs/engine/classes/cluster.py", "Cluster")
+
+
+def check_width(file: str, name: str) -> None:
+    tree = ast.parse((ROOT / file).read_text())
     (protocol,) = [
-        node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Backend"
+        node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name
     ]
     methods = [node.name for node in protocol.body if isinstance(node, ast.FunctionDef)]
     assert 1 <= len(methods) <= 8

@@ -15,17 +15,15 @@ from labs.engine.backends.agents import AgentBackend, HasDied, Peer, check_fork
 from labs.engine.backends.docker.cleaning import AT_ONCE
 from labs.engine.backends.docker.client import (
     START_ENGINE,
-    connected,
     engine_is_there,
     find_kernel,
     is_local,
 )
 from labs.engine.backends.docker.container import Container, ContainerChannel
 from labs.engine.backends.docker.images import find_base
-from labs.engine.backends.docker.labels import new_run
 from labs.engine.backends.docker.making import LOOPBACK, Maker
 from labs.engine.backends.docker.relay import FIRST, RELAY
-from labs.engine.backends.docker.watchdog import start_watchdog
+from labs.engine.backends.docker.watchdog import watched_run
 from labs.engine.errors import BindlabError, CannotRun, EngineError, LabError, Unsupported
 from labs.engine.model import Needs, Observation, OpenedHost
 
@@ -250,24 +248,11 @@ def open_docker(needs: Needs | None = None, deadline: float = DEADLINE) -> Itera
     Whatever happens, its containers and networks end with the block, or with this process. Raises
     CannotRun where there is no engine or no image, EngineError where something is left.
     """
-    labels = new_run()
-    watchdog = start_watchdog(labels.run)
-    is_there = True
-    try:
-        with connected() as client:
-            maker = Maker(client, labels, find_base(client), watchdog, deadline)
-            backend = DockerBackend(client, maker, deadline)
-            try:
-                backend.prepare(needs or Needs())
-                yield backend
-            finally:
-                backend.close()
-                is_there = engine_is_there(client)
-    finally:
-        watchdog.let_go()
-        if not is_there:
-            raise EngineError(
-                "The Docker engine has stopped; it may have kept something of this run.",
-                f"{START_ENGINE}, then invoke clean",
-            )
-        watchdog.wait()
+    with watched_run() as (client, labels, watchdog):
+        maker = Maker(client, labels, find_base(client), watchdog, deadline)
+        backend = DockerBackend(client, maker, deadline)
+        try:
+            backend.prepare(needs or Needs())
+            yield backend
+        finally:
+            backend.close()

@@ -19,7 +19,7 @@ from labs.engine.backends.docker.client import (
     find_untagged,
     remove_untagged,
 )
-from labs.engine.backends.docker.images import IMAGE_LABEL, agent_digest
+from labs.engine.backends.docker.images import IMAGE_LABEL, agent_digest, labs_digest
 from labs.engine.errors import BindlabError, CannotRun, EngineError
 from labs.engine.progress import ImageDone, ImageStarted, InstructionStarted, OutputWritten
 from labs.engine.version import VERSION
@@ -86,6 +86,7 @@ class Build:
             "BASE": recipe.base or materials.base,
             "VERSION": VERSION,
             "AGENT": agent_digest(),
+            "LABS": labs_digest(),
         }
         if recipe.takes_wheels:
             arguments["PIP_NO_INDEX"] = "1" if materials.wheels else ""

@@ -8,25 +8,33 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from labs.engine.backends.docker.client import allowed_to_go, engine_errors
+from labs.engine.backends.docker.client import (
+    allowed_to_go,
+    empty_job,
+    engine_errors,
+    list_services,
+    list_tasks,
+)
 from labs.engine.backends.docker.labels import RUN, client_is_gone
 from labs.engine.errors import BindlabError, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from labs.engine.backends.docker.client import APIClient
+    from labs.engine.backends.docker.client import APIClient, Task
 
 AT_ONCE = 4  # requests to an engine, which does no more than that at a time either
 INTERVAL = 0.02  # seconds between two looks at what is left
 PATIENCE = 30.0  # seconds: for an engine to remove what it was told to
 LATEST = 10.0  # seconds: after so long nothing comes of a request whose client has died
+# A service would have new containers; a network can go when nothing is left on it.
+KINDS = ("service", "container", "network")
 YOUNG = 60  # seconds: until then a run of another machine may not have started its containers yet
 
 
 @dataclass(frozen=True)
 class Item:
-    """A container or network that carries our label."""
+    """A container, network or service that carries our label."""
 
     kind: str
     identity: str
@@ -57,6 +65,7 @@ def find_items(client: APIClient, run: str | None = None) -> list[Item]:
         containers = client.containers(all=True, filters=filters)
         networks = client.networks(filters=filters)
     return [
+        *find_services(client, filters),
         *(
             Item(
                 "container",
@@ -78,11 +87,31 @@ def find_items(client: APIClient, run: str | None = None) -> list[Item]:
                 entry["Name"],
                 entry["Labels"],
                 is_running=False,
-                created=datetime.fromisoformat(entry["Created"][:19] + "+00:00").timestamp(),
+                created=read_time(entry["Created"]),
             )
             for entry in networks
         ),
     ]
+
+
+def find_services(client: APIClient, filters: Mapping[str, Sequence[str]]) -> Iterator[Item]:
+    """The services of a swarm that these filters leave, where the engine manages one."""
+    with engine_errors("list the services that runs have made"):
+        services = list_services(client, filters)
+    for entry in services:
+        yield Item(
+            "service",
+            entry["ID"],
+            entry["Spec"]["Name"],
+            entry["Spec"]["Labels"],
+            is_running=entry["ServiceStatus"]["RunningTasks"] > 0,
+            created=read_time(entry["CreatedAt"]),
+        )
+
+
+def read_time(text: str) -> float:
+    """A time of the engine's, which may count nanoseconds, in seconds since 1970."""
+    return datetime.fromisoformat(text[:19] + "+00:00").timestamp()
 
 
 def clean(client: APIClient) -> Cleaned:
@@ -140,16 +169,55 @@ def sweep(client: APIClient, run: str, expected: Collection[str] = ()) -> None:
             awaited -= {item.name for item in items}
             if elapsed > LATEST:
                 awaited.clear()
-            containers = [item for item in items if item.kind == "container"]
-            # A network can go when nothing is left on it.
-            list(pool.map(lambda item: remove(client, item), containers or items))
+            step = plan_step(client, run, items, patient=elapsed < LATEST)
+            list(pool.map(step, choose_first(items)))
             time.sleep(INTERVAL)
+
+
+def choose_first(items: Sequence[Item]) -> Sequence[Item]:
+    """Those that can go now: while there is a service, it would have new containers."""
+    kind = next((kind for kind in KINDS if any(item.kind == kind for item in items)), "")
+    return [item for item in items if item.kind == kind]
+
+
+def plan_step(
+    client: APIClient, run: str, items: Sequence[Item], *, patient: bool
+) -> Callable[[Item], object]:
+    """What takes an item of a run a step nearer to its end; a job needs two, and patience."""
+    tasks: Sequence[Task] = []
+    if patient and any(item.kind == "service" for item in items):
+        with engine_errors("list the tasks of a run"):
+            tasks = list_tasks(client, f"{RUN}={run}")
+
+    def step(item: Item) -> None:
+        if item.kind == "service":
+            end_service(client, item.identity, tasks)
+        else:
+            remove(client, item)
+
+    return step
 
 
 def remove(client: APIClient, item: Item) -> None:
     """Remove a container or a network."""
     to_remove = remove_container if item.kind == "container" else remove_network
     to_remove(client, item.identity, item.name)
+
+
+def end_service(client: APIClient, identity: str, tasks: Sequence[Task]) -> bool:
+    """Take the next step to the end of a job whose tasks are these; whether it was the last.
+
+    A job that is removed leaves its tasks and their containers behind, even running ones (Docker
+    20.10; github.com/moby/moby/issues/44312). So it is first told to have none: that marks its
+    tasks, and their nodes remove the containers.
+    """
+    if any(task.service == identity and not task.is_to_go for task in tasks):
+        with engine_errors("end a service"), allowed_to_go():
+            empty_job(client, identity)
+        return False
+    with engine_errors("remove a service"), allowed_to_go():
+        client.remove_service(identity)  # type: ignore[no-untyped-call]
+    return True
 
 
 def remove_container(client: APIClient, identity: str, name: str) -> None:

@@ -10,22 +10,24 @@ import os
 import socket
 from dataclasses import dataclass
 from errno import EADDRINUSE
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import docker
 from docker.api import APIClient
 from docker.context import ContextAPI
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import HostConfig, IPAMConfig, IPAMPool, LogConfig
+from docker.utils.socket import STDERR, STDOUT, frames_iter
 from requests.exceptions import RequestException
 
 from labs.engine.backend import PublicationRefused
 from labs.engine.errors import BindlabError, CannotRun, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from ipaddress import IPv4Network, IPv6Network
 
+    from labs.engine.agent import Json
     from labs.engine.model import Publication
 
 MINIMUM_API = (1, 41)  # Docker 20.10
@@ -98,6 +100,14 @@ class AttachedStream:
         self._response = client.attach_socket(container, params=wanted)
         self.socket: socket.socket = getattr(self._response, "_sock", self._response)
 
+    def read_to_end(self) -> tuple[bytes, bytes]:
+        """All that it writes to standard output and standard error, when it has ended."""
+        written: dict[int, list[bytes]] = {STDOUT: [], STDERR: []}
+        frames = frames_iter(self.socket, tty=False)  # type: ignore[no-untyped-call]
+        for stream, piece in frames:
+            written[stream].append(piece)
+        return b"".join(written[STDOUT]), b"".join(written[STDERR])
+
     def close(self) -> None:
         """Give the container an end of file."""
         with contextlib.suppress(OSError):
@@ -149,6 +159,142 @@ def remove_untagged(client: APIClient, identity: str) -> None:
     if image and not image.tags:
         with engine_errors("remove an image"), allowed_to_go():
             client.remove_image(identity)
+
+
+def list_services(
+    client: APIClient, filters: Mapping[str, Sequence[str]]
+) -> Sequence[dict[str, Any]]:  # as the engine's API has it
+    """The services of a swarm, with how many of their tasks run; none where it manages no swarm."""
+    try:
+        return [*client.services(filters=filters, status=True)]  # type: ignore[no-untyped-call]
+    except APIError as error:
+        # 503: 'not a swarm manager', also of a swarm that is locked; 406: the API before 1.44 too.
+        if error.status_code not in (406, 503):
+            raise
+        return []
+
+
+# --- a swarm ---------------------------------------------------------------------------------
+
+
+FAILED_STATES = ("failed", "rejected", "shutdown", "orphaned", "remove")  # without a way back
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a swarm; `state` is ready, down, unknown or disconnected."""
+
+    identity: str
+    host: str
+    state: str
+    is_active: bool
+    processors: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of a service's, on a node once one is found; `status` is its container's."""
+
+    identity: str
+    service: str
+    node: str
+    state: str
+    error: str
+    status: int
+    is_to_go: bool  # its node removes its container when it can, also without the service
+
+
+def find_swarm(client: APIClient) -> bool:
+    """Whether the engine manages a swarm; CannotRun where it is in one and does not."""
+    with engine_errors("ask the engine for its swarm"):
+        swarm = client.info().get("Swarm") or {}
+    state = swarm.get("LocalNodeState") or "inactive"
+    if state == "inactive" or swarm.get("ControlAvailable"):
+        return state != "inactive"
+    if state != "active":
+        raise CannotRun(
+            f"This engine's place in its swarm is not in order: {swarm.get('Error') or state}.",
+            "docker swarm unlock, if it is locked; or docker swarm leave --force",
+        )
+    managers = [str(manager["Addr"]) for manager in swarm.get("RemoteManagers") or ()]
+    raise CannotRun(
+        "This engine works in a swarm that it does not manage.",
+        f"DOCKER_HOST names a manager; there is {' and '.join(managers)}.",
+    )
+
+
+def list_nodes(client: APIClient) -> Sequence[Node]:
+    """The nodes of the swarm that the engine manages; raises the SDK's errors."""
+    return [
+        Node(
+            entry["ID"],
+            entry["Description"].get("Hostname", ""),
+            entry["Status"]["State"],
+            entry["Spec"]["Availability"] == "active",
+            entry["Description"]["Resources"]["NanoCPUs"] // 1_000_000_000,
+        )
+        for entry in client.nodes()
+        if "Description" in entry  # not before it has been ready once
+    ]
+
+
+def list_tasks(client: APIClient, label: str) -> Sequence[Task]:
+    """The tasks of the services that carry a label (NAME=VALUE); raises the SDK's errors."""
+    tasks = client.tasks(filters={"label": label})  # type: ignore[no-untyped-call]
+    return [
+        Task(
+            entry["ID"],
+            entry["ServiceID"],
+            entry.get("NodeID", ""),
+            entry["Status"]["State"],
+            entry["Status"].get("Err", ""),
+            (entry["Status"].get("ContainerStatus") or {}).get("ExitCode", 0),
+            entry["DesiredState"] == "remove"
+            or (entry["DesiredState"] == "shutdown" and entry["Status"]["State"] in FAILED_STATES),
+        )
+        for entry in tasks
+    ]
+
+
+def create_service(
+    client: APIClient, name: str, labels: Mapping[str, str], task: Mapping[str, Json]
+) -> str:
+    """Make a service that runs one task to its end; its id. Raises the SDK's errors."""
+    made = client.create_service(  # type: ignore[no-untyped-call]
+        task,
+        name=name,
+        labels=labels,
+        mode={"ReplicatedJob": {"MaxConcurrent": 1, "TotalCompletions": 1}},
+    )
+    return str(made["ID"])
+
+
+def empty_job(client: APIClient, service: str) -> None:
+    """Tell a job to have no task; raises the SDK's errors."""
+    found = client.inspect_service(service)  # type: ignore[no-untyped-call]
+    spec = found["Spec"]
+    mode = {"ReplicatedJob": {"MaxConcurrent": 0, "TotalCompletions": 0}}
+    try:
+        client.update_service(
+            service,
+            found["Version"]["Index"],
+            task_template=spec["TaskTemplate"],
+            name=spec["Name"],
+            labels=spec["Labels"],
+            mode=mode,
+        )
+    except APIError as error:
+        if "out of sequence" not in reason(error):  # another has changed it meanwhile
+            raise
+
+
+def read_task_output(client: APIClient, service: str) -> str:
+    """What the task of a service has written to standard output; raises the SDK's errors."""
+    pieces = client.service_logs(service, stdout=True, is_tty=False)
+    return b"".join(pieces).decode(errors="replace")
+
+
+# --- errors ----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

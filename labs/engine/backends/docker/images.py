@@ -23,6 +23,7 @@ WORKBENCH = "bindlab/workbench"
 
 IMAGE_LABEL = "bindlab.image"
 AGENT_LABEL = "bindlab.agent"
+LABS_LABEL = "bindlab.labs"
 
 # What runs in a container of a lab, under the same names as here.
 AGENT_FILES = (
@@ -92,6 +93,27 @@ def find_fitting(client: APIClient, tag: str) -> str:
             f"The image {tag} was built from another version of bindlab.", "invoke image.build"
         )
     return image.identity
+
+
+def find_workbench(client: APIClient) -> str:
+    """The id of the image that has all labs; CannotRun where there is none of this version."""
+    image = find_image(client, WORKBENCH)
+    if image is None:
+        raise CannotRun(
+            f"There is no image {WORKBENCH} on this Docker engine.", "invoke image.build"
+        )
+    # One that Compose has built does not say from which labs: it is taken at its word.
+    if image.labels.get(LABS_LABEL, "none") not in ("", labs_digest()):
+        raise CannotRun(
+            f"The image {WORKBENCH} was built from other labs than these.", "invoke image.build"
+        )
+    return image.identity
+
+
+def labs_digest(root: Path = ROOT) -> str:
+    """What tells one version of the labs, and of what runs them, from another."""
+    files = sorted(path.relative_to(root).as_posix() for path in root.glob("labs/**/*.py"))
+    return agent_digest(root, files)
 
 
 def agent_digest(root: Path = ROOT, files: Iterable[str] = AGENT_FILES) -> str:

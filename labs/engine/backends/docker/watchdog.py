@@ -15,12 +15,16 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from labs.engine.backends.docker.cleaning import sweep
-from labs.engine.backends.docker.client import connected
+from labs.engine.backends.docker.client import START_ENGINE, connected, engine_is_there
+from labs.engine.backends.docker.labels import new_run
 from labs.engine.errors import BindlabError, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import NoReturn
+
+    from labs.engine.backends.docker.client import APIClient
+    from labs.engine.backends.docker.labels import RunLabels
 
 PATIENCE = 60.0  # seconds: after so long nothing more is tried
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -60,6 +64,31 @@ class Watchdog:
         """Write to it; where somebody has killed it, `wait` will do its work."""
         with suppress(BrokenPipeError):
             os.write(self._pipe, line.encode())
+
+
+@contextmanager
+def watched_run() -> Iterator[tuple[APIClient, RunLabels, Watchdog]]:
+    """A client and the labels of a new run, all of whose things go with the block or this process.
+
+    Raises CannotRun where there is no engine, EngineError where something is left.
+    """
+    labels = new_run()
+    watchdog = start_watchdog(labels.run)
+    is_there = True
+    try:
+        with connected() as client:
+            try:
+                yield client, labels, watchdog
+            finally:
+                is_there = engine_is_there(client)
+    finally:
+        watchdog.let_go()
+        if not is_there:
+            raise EngineError(
+                "The Docker engine has stopped; it may have kept something of this run.",
+                f"{START_ENGINE}, then invoke clean",
+            )
+        watchdog.wait()
 
 
 def start_watchdog(run: str) -> Watchdog:
