@@ -32,6 +32,7 @@ from labs.engine.model import (
     name_errno,
 )
 from labs.engine.programs import Child, Program
+from labs.engine.questions import ask_sleepers, renew
 from labs.engine.remote import (
     ANY,
     HTTP_GET,
@@ -71,6 +72,7 @@ __all__ = [
     "Run",
     "Socket",
     "Step",
+    "ask_sleepers",
     "between",
     "call",
     "chi_square",
@@ -80,6 +82,7 @@ __all__ = [
     "hand_over",
     "lab",
     "publication",
+    "renew",
 ]
 
 OK = Ok()

@@ -16,9 +16,11 @@ from labs.engine.script import (
     Program,
     Run,
     Step,
+    ask_sleepers,
     between,
     exactly,
     lab,
+    renew,
 )
 
 WORKERS = 4
@@ -189,7 +191,7 @@ def share_one_listener(run: Run, shared: Starting, neighbour: Process) -> None:
         count=SLEEPY,
         others=WORKERS - 1,
     ) as step:
-        woken, in_vain = ask_sleepers(neighbour, shared())
+        woken, in_vain = wake(neighbour, shared())
         step.measured(in_vain, woken)
 
 
@@ -228,7 +230,9 @@ def reload_under_load(run: Run, client: Process, shared: Starting) -> None:
         "stays in the queue, for the new ones.",
         count=RELOADS,
     ) as step:
-        answers = reload_repeatedly(client, shared(), RELOADS)
+        answers = renew(
+            client, shared().address, shared().reload, RELOADS, clients=CLIENTS, some=SOME
+        )
         step.measured(answers.lost, answers.parts)
 
     with run.step(
@@ -285,7 +289,7 @@ def set_reuse_port(run: Run, first: Starting, neighbour: Process) -> Step:
         count=SLEEPY,
     ) as step:
         step.needs(one)
-        woken, in_vain = ask_sleepers(neighbour, first())
+        woken, in_vain = wake(neighbour, first())
         step.measured(in_vain, woken)
     return one
 
@@ -402,31 +406,12 @@ def find_holders(host: Host, inode: int) -> set[int]:
     return {row.pid for row in rows if any(held.inode == inode for held in row.sockets)}
 
 
-def ask_sleepers(client: Process, server: Server) -> tuple[dict[str, float], int]:
-    """Connect SLEEPY times, when all workers sleep: who woke how often, and how often in vain.
+def wake(client: Process, server: Server) -> tuple[dict[str, float], int]:
+    """Connect when all workers sleep: who woke how often, and how often in vain.
 
     A worker wakes by its clock too, each 15 seconds (half of --timeout): later than this is over.
     """
-    woken = {worker.name: 0.0 for worker in server.workers}
-    in_vain = 0
-    for _ in range(SLEEPY):
-        answers = client.request_from_sleep(
-            ("127.0.0.1", server.port), 1, server.workers, words=HTTP_GET
-        )
-        for worker in server.workers:
-            count = answers.woken[str(worker.pid)]
-            woken[worker.name] += count
-            in_vain += count if str(worker.pid) not in answers.by else 0
-    return woken, in_vain
-
-
-def reload_repeatedly(client: Process, server: Server, count: int) -> Answers:
-    """Reload so many times under load, with SOME requests before each and after the last."""
-    client.load(server.address, MOST, clients=CLIENTS, words=HTTP_GET)
-    for _ in range(count):
-        client.wait_for_requests(SOME)
-        server.reload()
-    return client.stop_load(after=SOME)
+    return ask_sleepers(client, server.port, server.workers, SLEEPY)
 
 
 def end_while_busy(run: Run, client: Process, first: Server, second: Server) -> Answers:

@@ -17,13 +17,13 @@ from labs.engine.script import (
     Step,
     exactly,
     lab,
+    renew,
 )
 
 WAITING = 12  # connections that wait while all of maxconn is taken
 CLIENTS = 8
 RELOADS = 3
 SOME = 100  # requests before a reload, between two, and after
-MOST = 50_000
 ALONE = 1  # maxconn: the others wait in the accept queue
 ENOUGH = 64
 
@@ -252,7 +252,7 @@ def reload_under_load(run: Run, host: Host, client: Process) -> None:
         count=RELOADS,
     ) as step:
         server = start(host, plan)
-        answers = renew(client, server, RELOADS)
+        answers = renew(client, server.address, server.reload, RELOADS, clients=CLIENTS, some=SOME)
         step.measured(answers.lost, answers.parts)
 
 
@@ -335,12 +335,3 @@ def free(client: Process, slot: Socket) -> Answers:
         pass
     slot.close()
     return client.stop_load(after=WAITING)
-
-
-def renew(client: Process, server: Server, count: int, some: int = SOME) -> Answers:
-    """Reload so many times under load, with some requests before each and after the last."""
-    client.load(server.address, MOST, clients=CLIENTS, words=HTTP_GET)
-    for _ in range(count):
-        client.wait_for_requests(some)
-        server.reload()
-    return client.stop_load(after=some)

@@ -14,10 +14,12 @@ from labs.engine.script import (
     Process,
     Program,
     Run,
+    ask_sleepers,
     between,
     chi_square,
     exactly,
     lab,
+    renew,
 )
 
 WORKERS = 4
@@ -198,7 +200,7 @@ def share_one_listener(run: Run, shared: Starting, client: Process, neighbour: P
         "It may sleep a second time, until the request is there.",
         count=SLEEPY,
     ) as step:
-        woken, _ = ask_sleepers(neighbour, shared())
+        woken, _ = wake(neighbour, shared())
         step.measured(sum(woken.values()), woken)
 
     with run.step(
@@ -208,7 +210,7 @@ def share_one_listener(run: Run, shared: Starting, client: Process, neighbour: P
         "herd, and no accept_mutex.",
         count=SLEEPY,
     ) as step:
-        _, in_vain = ask_sleepers(neighbour, shared())
+        _, in_vain = wake(neighbour, shared())
         step.measured(in_vain)
 
     with run.step(
@@ -235,7 +237,7 @@ def take_turns(run: Run, host: Host, neighbour: Process) -> None:
         count=SLEEPY,
     ) as step:
         mutex = start(prepare(host, plan), plan)
-        woken, in_vain = ask_sleepers(neighbour, mutex)
+        woken, in_vain = wake(neighbour, mutex)
         step.measured(in_vain, woken)
         mutex.end()
 
@@ -257,7 +259,7 @@ def listen_apart(run: Run, group: Starting, client: Process, neighbour: Process)
         why="The hash chooses a queue, and at each queue one worker waits.",
         count=SLEEPY,
     ) as step:
-        woken, in_vain = ask_sleepers(neighbour, group())
+        woken, in_vain = wake(neighbour, group())
         step.measured(in_vain, woken)
 
     with run.step(
@@ -311,7 +313,9 @@ def reload_under_load(run: Run, client: Process, shared: Starting, group: Starti
         "finish what they have, and end. Who waits, waits in the same queue.",
         count=RELOADS,
     ) as step:
-        answers = renew(client, shared(), RELOADS)
+        answers = renew(
+            client, shared().address, shared().reload, RELOADS, clients=CLIENTS, some=SOME
+        )
         step.measured(answers.lost, answers.parts)
     with run.step(
         "The nginx with `reuseport` reloads {count} times",
@@ -319,7 +323,9 @@ def reload_under_load(run: Run, client: Process, shared: Starting, group: Starti
         why="There are as many workers as before, and the master has kept a listener for each.",
         count=RELOADS,
     ) as step:
-        answers = renew(client, group(), RELOADS)
+        answers = renew(
+            client, group().address, group().reload, RELOADS, clients=CLIENTS, some=SOME
+        )
         step.measured(answers.lost, answers.parts)
 
 
@@ -455,34 +461,15 @@ def replace_program(run: Run, starter: Process, old: Child) -> None:
     run.wait_for_program(lambda: not starter.list_children(old), "the old master is gone")
 
 
-def ask_sleepers(client: Process, server: Server) -> tuple[dict[str, float], int]:
-    """Connect SLEEPY times, when all workers sleep: who woke how often, and how often in vain."""
-    woken = {worker.name: 0.0 for worker in server.workers}
-    in_vain = 0
-    for _ in range(SLEEPY):
-        answers = client.request_from_sleep(
-            (LOOPBACK, server.port), 1, server.workers, words=HTTP_GET
-        )
-        for worker in server.workers:
-            count = answers.woken[str(worker.pid)]
-            woken[worker.name] += count
-            in_vain += count if str(worker.pid) not in answers.by else 0
-    return woken, in_vain
+def wake(client: Process, server: Server) -> tuple[dict[str, float], int]:
+    """Connect when all workers sleep: who woke how often, and how often in vain."""
+    return ask_sleepers(client, server.port, server.workers, SLEEPY)
 
 
 def ask_awake(client: Process, server: Server) -> dict[str, float]:
     """Connect CONNECTIONS times, one after the other: how many each worker answered."""
     answers = client.request(server.address, CONNECTIONS, words=HTTP_GET)
     return {worker.name: answers.by.get(str(worker.pid), 0) for worker in server.workers}
-
-
-def renew(client: Process, server: Server, count: int, some: int = SOME) -> Answers:
-    """Reload so many times under load, with some requests before each and after the last."""
-    client.load(server.address, MOST, clients=CLIENTS, words=HTTP_GET)
-    for _ in range(count):
-        client.wait_for_requests(some)
-        server.reload()
-    return client.stop_load(after=some)
 
 
 def reload_while_busy(run: Run, client: Process, server: Server) -> Answers:
