@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from labs.engine.classes.cluster import Cluster, Ended
 
 LAB = "euid"
-SLOW_LAB = "restart"  # takes some seconds, which are those of the requests that it makes
+SLOW_LAB = "scale"  # takes some seconds, in which it measures
 PATIENCE = 60.0  # seconds: for a container on a busy machine
 AT_ONCE = 4
 

@@ -78,9 +78,9 @@ class TestSingleEngine(ClusterContract):
         assert ended.attempt == attempt
 
     def test_what_takes_too_long_is_given_up(self, cluster: Cluster, engine: APIClient) -> None:
-        controller = Controller(cluster, Limits(2, 2.0, attempts=1), lambda *_: None)
+        controller = Controller(cluster, Limits(2, 1.0, attempts=1), lambda *_: None)
         (result,) = controller.run(SLOW_LAB, [Learner("Ada")])
-        assert result.error == "no result within 2 seconds."
+        assert result.error == "no result within 1 seconds."
         assert find_ours(engine) == []
 
 

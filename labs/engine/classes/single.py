@@ -141,6 +141,9 @@ class SingleEngine:
             return Lost(attempt, "", "it was given up")
         with engine_errors("start a container"), self._watchdog.expecting(attempt):
             identity = self._create(attempt, assignment)
+        # Whoever gave it up before this found nothing to remove.
+        if not self._is_wanted(attempt):
+            return Lost(attempt, "", "it was given up")
         with engine_errors("run a container"):
             output, errors = self._follow(identity)
         status = None
