@@ -1619,7 +1619,7 @@ class BackendContract:
         alice, bob = server.start("alice"), server.start("bob")
         alice.do("serve", alice.listening(), "epoll", "alice", 0)
         assert bob.do("load", ("127.0.0.1", PORT), 10, 2, "") == 0
-        assert bob.do("wait_for_requests", 3) == 0
+        assert bob.do("wait_for_requests", 3) == 1
         done = bob.tally("stop")
         assert done["asked"] <= 10
         assert done["asked"] == done["answered"]

@@ -91,9 +91,8 @@ class ProgramsContract:
         pid = shell(alice, "sleep 60 & echo ready; wait")
         wait_until(lambda: output(alice, pid) == "ready\n", "it is ready")
         rows = server.processes()
-        assert rows[pid].parent == alice.started.pid
-        (child,) = (row for row in rows.values() if row.parent == pid)
-        assert alice.ask("read_children", pid).value == str(child.pid)
+        assert alice.ask("read_children", alice.started.pid).value == str(pid)
+        child = rows[int(str(alice.ask("read_children", pid).value))]
         assert {rows[pid].credentials.effective, child.credentials.effective} == {ALICE}
         assert (rows[pid].capabilities, child.capabilities) == (0, 0)
         for row in (rows[pid], child):
@@ -107,6 +106,16 @@ class ProgramsContract:
         assert alice.do("kill", pid, signal.SIGTERM) == 0
         assert status(alice, pid) == -signal.SIGTERM
         assert alice.refused("kill", 30_000, signal.SIGTERM) == "ESRCH"
+
+    def test_a_status_tells_what_a_program_catches(self, server: Host) -> None:
+        alice = server.start("alice")
+        pid = shell(alice, "trap : USR2; echo ready; while :; do sleep 1; done")
+        wait_until(lambda: output(alice, pid) == "ready\n", "it is ready")
+        status = str(alice.ask("read_status", pid).value)
+        (mask,) = (line for line in status.splitlines() if line.startswith("SigCgt:"))
+        caught = int(mask.split()[1], 16)
+        assert caught >> (signal.SIGUSR2 - 1) & 1
+        assert not caught >> (signal.SIGUSR1 - 1) & 1
 
     def test_signals_are_a_programs_own(self, server: Host) -> None:
         """Python ignores SIGPIPE; a program must not inherit that."""

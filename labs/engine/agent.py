@@ -290,8 +290,7 @@ class Agent:
     def call_wait_for_requests(self, count: int) -> Json:
         if not isinstance(self.worker, Load):
             raise TypeError("it makes no requests")
-        self.worker.wait_for(count)
-        return 0
+        return int(self.worker.wait_for(count))
 
     def call_drain(self, descriptor: int, name: str) -> Json:
         return drain(self._find(descriptor), name)
@@ -377,8 +376,13 @@ class Agent:
         return self.spawned.find_status(pid)
 
     def call_read_children(self, pid: int) -> Json:
-        """The pids of a process's children, as proc_pid_children(5) has them where it is there."""
+        """The pids of a process's children, with spaces between them."""
         return " ".join(map(str, list_children(pid)))
+
+    def call_read_status(self, pid: int) -> Json:
+        """What proc_pid_status(5) says of a process."""
+        with open(f"/proc/{pid}/status") as file:
+            return file.read()
 
     def call_write_text(self, path: str, text: str) -> Json:
         write_text(path, text)

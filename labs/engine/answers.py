@@ -47,6 +47,11 @@ class Answers:
     ninety_ninth: int
 
     @property
+    def asked(self) -> int:
+        """All requests."""
+        return self.answered + self.lost
+
+    @property
     def lost(self) -> int:
         """Requests without an answer."""
         return self.refused + self.reset + self.timed_out

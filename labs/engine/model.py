@@ -231,14 +231,13 @@ class ProcessRow:
     """One process as /proc shows it on its host; `capabilities` is CapEff, a bit mask.
 
     Its sockets are left out where the host may not look into it: a user namespace that is neither
-    the host's nor below it. `parent` is the pid of its parent.
+    the host's nor below it.
     """
 
     pid: int
     credentials: Credentials
     capabilities: int
     sockets: tuple[OpenSocket, ...]
-    parent: int = 0
 
 
 @dataclass(frozen=True)

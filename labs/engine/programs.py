@@ -38,7 +38,7 @@ class Child:
 class Program:
     """A program that a process of the lab has started; `pid` is that on its host.
 
-    It ends by itself, by a signal or with the run; not with the process that started it.
+    It ends by itself, by a signal or with its host; in containers with its starter too.
     """
 
     def __init__(self, session: Session, starter: Process, name: str, pid: int) -> None:

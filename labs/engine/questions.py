@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from labs.engine.errors import LabError
 from labs.engine.remote import HTTP_GET
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def ask_sleepers(
     in_vain = 0
     for _ in range(count):
         answers = client.request_from_sleep((LOOPBACK, port), 1, workers, words=HTTP_GET)
+        if not answers.answered:
+            raise LabError(f"Nobody has answered on port {port}: {answers.parts}.")
         for worker in workers:
             times = answers.woken[str(worker.pid)]
             woken[worker.name] += times
@@ -51,4 +54,7 @@ def renew(
     for _ in range(count):
         client.wait_for_requests(some)
         reload()
-    return client.stop_load(after=some)
+    answers = client.stop_load(after=some)
+    if answers.asked >= MOST:
+        raise LabError(f"The load ended before the last reload: {MOST} requests were too few.")
+    return answers

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from signal import SIGKILL
 
 from labs.engine.answers import Answers, Served
+from labs.engine.errors import LabError
 from labs.engine.model import (
     Address,
     Argument,
@@ -27,7 +28,6 @@ from labs.engine.strace import CLONE_NEWNET
 
 ANY = "0.0.0.0"
 BACKLOG = 128
-DOOR = "\0handover"  # a name in the abstract namespace of unix(7)
 HTTP_GET = "GET / HTTP/1.0\r\n\r\n"  # after whose answer the server closes
 
 
@@ -169,7 +169,10 @@ class Process:
         says the `words` first, such as HTTP_GET, whose answer then says in its body who gave it.
         """
         (result,) = self.perform(call("request", address, count, first_port, words))
-        return Answers.of(result)
+        answers = Answers.of(result)
+        if answers.asked != count:
+            raise LabError(f"{self.name} has made {answers.asked} of {count} requests in time.")
+        return answers
 
     def request_each(self, address: Address, ports: Sequence[int]) -> "list[str]":
         """Connect once from each of these ports, in one message: who answered each."""
@@ -189,8 +192,14 @@ class Process:
         self.perform(call("load", address, count, clients, words))
 
     def wait_for_requests(self, count: int) -> None:
-        """Wait until so many more of the load's requests have come to their end."""
-        self.perform(call("wait_for_requests", count))
+        """Wait until so many more of the load's requests have come to their end, or all have.
+
+        LabError where they do not in time: then nobody asks any more.
+        """
+        (result,) = self.perform(call("wait_for_requests", count))
+        if not number(result):
+            (stopped,) = self.perform(call("stop"))  # raises what has stopped them, if anything has
+            raise LabError(f"{self.name} has not made {count} requests in time: {stopped.value}.")
 
     def stop_load(self, *, after: int) -> Answers:
         """End the load when so many more requests have come to their end: what came of it."""
@@ -260,6 +269,18 @@ class Process:
         """The pids of a process's children, as /proc has them now; no call of the lab's."""
         pids = self._session.consult(self.name, call("read_children", parent.pid))
         return [int(pid) for pid in str(pids).split()]
+
+    def catches(self, target: HasPid, signal: int) -> bool:
+        """Whether a process has a handler for a signal (SigCgt in /proc); no call of the lab's."""
+        return bool(self._read_mask(target, "SigCgt") >> (signal - 1) & 1)
+
+    def has_pending(self, target: HasPid, signal: int) -> bool:
+        """Whether a signal waits for a process (ShdPnd in /proc); no call of the lab's."""
+        return bool(self._read_mask(target, "ShdPnd") >> (signal - 1) & 1)
+
+    def _read_mask(self, target: HasPid, field: str) -> int:
+        status = str(self._session.consult(self.name, call("read_status", target.pid)))
+        return int(status.partition(f"\n{field}:")[2].split()[0], 16)
 
     def name_descendant(self, name: str, pid: int) -> Child:
         """Name a process that came of a program of its, and is of the same user."""
@@ -442,23 +463,6 @@ def close_all(sockets: Sequence[Socket]) -> None:
     for process in processes.values():
         owned = [socket for socket in sockets if socket.process.name == process.name]
         process.perform(*(call("close", socket.descriptor) for socket in owned))
-
-
-def hand_over(listener: Socket, heir: Process) -> Socket:
-    """Send a listener to another process of its host, over a UNIX socket; the heir's copy."""
-    near, far = connect_unix(listener.process, heir)
-    near.send_fds(listener)
-    return far.recv_fds()
-
-
-def connect_unix(one: Process, other: Process) -> tuple[Socket, Socket]:
-    """Join two processes of a network namespace by a UNIX socket: the end of each."""
-    door = one.socket(socket_module.AF_UNIX)
-    door.bind(DOOR)
-    door.listen()
-    caller = other.socket(socket_module.AF_UNIX)
-    caller.connect(DOOR)
-    return door.accept(), caller
 
 
 def publication(port: int, *, machine_port: int = 0, held: bool = False) -> Publication:

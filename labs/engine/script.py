@@ -13,6 +13,7 @@ from typing import Literal
 
 from labs.engine.answers import Answers, chi_square
 from labs.engine.errors import BindlabError, Interrupted, LabError, Unsupported
+from labs.engine.handover import connect_unix, hand_over
 from labs.engine.model import (
     UNPRIVILEGED_PORT_START,
     Broken,
@@ -41,8 +42,6 @@ from labs.engine.remote import (
     Socket,
     call,
     close_all,
-    connect_unix,
-    hand_over,
     publication,
 )
 from labs.engine.session import CallError, Session

@@ -264,7 +264,6 @@ def observe_process(pid: int, status: str) -> Message:
     return {
         "pid": pid,
         "uids": [int(uid) for uid in read_field(status, "Uid").split()],
-        "parent": int(read_field(status, "PPid")),
         "capabilities": int(read_field(status, "CapEff"), 16),
         "sockets": sockets,
     }

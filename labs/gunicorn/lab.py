@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from signal import SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGTERM, SIGUSR2
 
 from labs.engine.script import (
@@ -356,10 +356,14 @@ def upgrade(run: Run, client: Process, one: Step, second: Starting) -> None:
     ) as step:
         step.needs(one)
         server = second()
-        client.load(server.address, MOST, clients=CLIENTS, words=HTTP_GET)
-        client.wait_for_requests(SOME)
-        replace_program(server)
-        answers = client.stop_load(after=SOME)
+        answers = renew(
+            client,
+            server.address,
+            partial(replace_program, server),
+            1,
+            clients=CLIENTS,
+            some=SOME,
+        )
         step.measured(answers.lost, answers.parts)
 
 
@@ -421,12 +425,11 @@ def end_while_busy(run: Run, client: Process, first: Server, second: Server) -> 
     signal_workers(second, SIGSTOP)
     client.load(first.address, WAITING, clients=WAITING, words=HTTP_GET)
     run.wait_for_queues(host, first.port, WAITING)
-    inodes = {*host.queues(first.port)}
     first.arbiter.kill(SIGTERM)
-    # It closes its copy of the listener, and tells its workers in the next moment.
-    run.wait_until(
-        lambda: not any(first.arbiter.pid in find_holders(host, inode) for inode in inodes),
-        "the arbiter has closed its listener",
+    # It closes its copy of the listener, and then tells its workers.
+    run.wait_for_program(
+        lambda: all(first.starter.has_pending(worker, SIGTERM) for worker in first.workers),
+        "the arbiter has told its workers",
     )
     signal_workers(first, SIGCONT)
     first.arbiter.succeed()
@@ -447,7 +450,7 @@ def reload_beside_slow_client(run: Run, client: Process, server: Server) -> int:
     slow.send(HTTP_GET[:10])
     rows = server.host.sockets
     # A connection has an inode once it is accepted.
-    run.wait_until(
+    run.wait_for_program(
         lambda: any(row.state == "ESTABLISHED" and row.inode for row in rows(server.port)),
         "a worker has accepted it",
     )

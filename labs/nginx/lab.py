@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cache
-from signal import SIGCONT, SIGHUP, SIGQUIT, SIGSTOP, SIGUSR1, SIGUSR2, SIGWINCH
+from functools import cache, partial
+from signal import SIGCONT, SIGHUP, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH
 
 from labs.engine.script import (
     HTTP_GET,
@@ -28,7 +28,6 @@ CONNECTIONS = 800  # one after the other
 CLIENTS = 8
 RELOADS = 3
 SOME = 100  # requests before a reload, between two, and after
-MOST = 50_000
 WAITING = 24  # connections in the queues of workers that are busy
 USER = "www-data"
 LOOPBACK = "127.0.0.1"
@@ -289,7 +288,7 @@ def ask_to_join(run: Run, host: Host, group: Starting) -> None:
         second = host.process(plan.name, user=USER, program="nginx")
         second.write_text(plan.path, plan.text)
         before = {*host.queues(plan.port)}
-        step.measured(len(listen_beside(run, second, plan) - before))
+        step.measured(len(listen_beside(second, plan) - before))
 
     with run.step(
         "root starts another one. How many listeners are there now?",
@@ -298,7 +297,7 @@ def ask_to_join(run: Run, host: Host, group: Starting) -> None:
         "server that was started twice goes unseen so.",
     ) as step:
         plan = Plan("third", group().port, workers=1, reuseport=True)
-        step.measured(len(listen_beside(run, prepare(host, plan), plan)))
+        step.measured(len(listen_beside(prepare(host, plan), plan)))
 
 
 # --- renewed under load -------------------------------------------------------------------
@@ -369,20 +368,18 @@ def upgrade(run: Run, host: Host, client: Process) -> None:
         spawn(server, plan).succeed()
         old = find_master(run, server, plan.port)
         listeners = {*host.queues(plan.port)}
-        client.load((host.ipv4, plan.port), MOST, clients=CLIENTS, words=HTTP_GET)
-        client.wait_for_requests(SOME)
-        replace_program(run, server, old)
-        answers = client.stop_load(after=SOME)
+        address, replacing = (host.ipv4, plan.port), partial(replace_program, run, server, old)
+        answers = renew(client, address, replacing, 1, clients=CLIENTS, some=SOME)
         replaced.measured(answers.lost, answers.parts)
 
     with run.step(
         "Is its listener another one?",
-        expect=exactly(0, "listeners that were not there before"),
+        expect=exactly(0, "listeners that came or went"),
         why="The same inode, with the same owner. Nothing was bound, so no rule was asked.",
     ) as step:
         step.needs(replaced)
         server.request((LOOPBACK, plan.port), words=HTTP_GET)
-        step.measured(len({*host.queues(plan.port)} - listeners))
+        step.measured(len({*host.queues(plan.port)} ^ listeners))
 
 
 # --- what the steps are made of -----------------------------------------------------------
@@ -408,15 +405,15 @@ def start(starter: Process, plan: Plan) -> Server:
     return Server(plan.port, starter, master, workers)
 
 
-def listen_beside(run: Run, starter: Process, plan: Plan) -> set[int]:
+def listen_beside(starter: Process, plan: Plan) -> set[int]:
     """Start nginx on a port that another has: the listeners that are there then; and end it."""
     master = spawn(starter, plan)
     # Its workers come when it listens. One that may not tries five times, and ends by itself.
-    run.wait_for_program(lambda: BIND in master.output or bool(master.children()), "its bind()")
+    master.wait_until(lambda: BIND in master.output or bool(master.children()), "its bind()")
     listeners = {*starter.host.queues(plan.port)}
     if BIND in master.output:
         master.quote(BIND)
-    master.kill(SIGQUIT)
+    master.kill(SIGTERM)  # it handles signals once it has bound: until then SIGQUIT dumps its core
     master.wait()
     return listeners
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from labs.engine import spawned
 from labs.engine.errors import ExitStatus
 from labs.engine.layout import Layout
-from labs.engine.model import RunEnded
+from labs.engine.model import RunEnded, Skipped, Verdict
 from labs.engine.runner import run_lab
 from labs.engine.script import Host, Process, Program, Run
 from labs.haproxy import lab as script
@@ -70,19 +71,26 @@ def test_it_differs_where_nothing_migrates(
     assert differing(steps) == [5]
 
 
-def test_it_fails_where_bob_is_alice(
-    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("labs.engine.programs.PROGRAM_DEADLINE", 3.0)
-
+def test_it_differs_where_bob_is_alice(backend: NamespacesBackend) -> None:
     class OneUser(Layout):
         def uid(self, user: str) -> int:
             return super().uid("alice" if user == "bob" else user)
 
     status, steps = run(LABS["haproxy"], backend, OneUser(None))
-    # Nobody refuses Alice's second one, and so the lab waits for its end in vain.
-    assert status is ExitStatus.FAILED
-    assert [step.number for step in steps][-1] == 6
+    assert status is ExitStatus.DIFFERS
+    assert differing(steps) == [6, 7]
+
+
+def test_without_haproxy_every_step_is_skipped(
+    backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawned, "PROGRAM_FOLDERS", ())
+    status, steps = run(LABS["haproxy"], backend, Layout(None))
+    assert status is ExitStatus.CANNOT_RUN
+    assert {step.verdict for step in steps} == {Verdict.SKIPPED}
+    assert len(steps) == 8
+    assert isinstance(steps[0].outcome, Skipped)
+    assert steps[0].outcome.reason == "haproxy is not installed here."
 
 
 def failing(text: str, backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch) -> RunEnded:

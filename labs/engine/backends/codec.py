@@ -124,10 +124,9 @@ def decode_process(entry: Json) -> ProcessRow:
             "uids": list(uids),
             "capabilities": int(capabilities),
             "sockets": list(sockets),
-            "parent": int(parent),
         }:
             opened = tuple(decode_open_socket(open_socket) for open_socket in sockets)
-            return ProcessRow(pid, decode_credentials(uids), capabilities, opened, parent)
+            return ProcessRow(pid, decode_credentials(uids), capabilities, opened)
     raise EngineError(f"A host answered nonsense: {entry}")
 
 

@@ -69,7 +69,6 @@ class FakeProcess:
         host.processes += 1
         self.host = host
         self.pid = host.processes
-        self.parent = 0
         host.running[self.pid] = self
         self.network = host  # where its next sockets will be
         self.credentials = credentials
@@ -86,7 +85,6 @@ class FakeProcess:
         """A child that holds the same sockets."""
         child = FakeProcess(self.host, self.credentials, self.capabilities, self.outer_uid)
         child.inheritable = set(self.inheritable)
-        child.parent = self.pid
         for descriptor, held in self.sockets.items():
             child._hold(descriptor, held)
         return child
@@ -141,7 +139,7 @@ class FakeProcess:
         now = self.credentials
         uids = [self.outer(uid) for uid in (now.real, now.effective, now.saved, now.filesystem)]
         now_has = self.capabilities.effective
-        return ProcessRow(self.pid, Credentials(*uids), now_has, opened, self.parent)
+        return ProcessRow(self.pid, Credentials(*uids), now_has, opened)
 
     # --- what it does on its own ---
 
@@ -151,9 +149,9 @@ class FakeProcess:
                 return 0
             case "posix_spawn", [str(program), tuple()]:
                 raise Unsupported(f"The fake backend has no {program}: it runs no programs.")
-            case "sched_setaffinity" | "wait_for_requests" | "make_barrier", [int()]:
+            case "sched_setaffinity" | "make_barrier", [int()]:
                 return 0
-            case "sched_getaffinity", []:
+            case ("sched_getaffinity", []) | ("wait_for_requests", [int()]):
                 return 1
             case "request", [(str(text), int(port)), int(count), int(first_port), str()]:
                 return request(self.network, (text, port), count, first_port)

@@ -58,7 +58,7 @@ class Controller:
         self._clock = clock
         self._waiting: deque[Attempt] = deque()
         self._running: dict[str, Attempt] = {}
-        self._unfit: set[str] = set()
+        self._left_out_at: dict[str, float] = {}  # nodes, in the clock's seconds
 
     def run(self, lab: str, learners: Sequence[Learner]) -> Iterator[Result]:
         """Yield each learner's result as soon as there is one; raises as a cluster's methods do."""
@@ -91,7 +91,10 @@ class Controller:
                     yield from self._again(attempt, ended.node, reason)
                     return
                 if outcome.record is None and outcome.status is ExitStatus.CANNOT_RUN:
-                    self._leave_out(attempt, ended.node, outcome.error, outcome.hint)
+                    yield from self._leave_out(attempt, ended.node, outcome.error, outcome.hint)
+                    return
+                if outcome.record is None:
+                    yield from self._again(attempt, ended.node, outcome.error.rstrip("."))
                     return
                 seconds = self._clock() - attempt.started
                 name = attempt.learner.name
@@ -99,15 +102,22 @@ class Controller:
             case Lost():
                 yield from self._again(attempt, ended.node, ended.reason)
             case Unfit():
-                self._leave_out(attempt, ended.node, ended.reason, ended.hint)
+                yield from self._leave_out(attempt, ended.node, ended.reason, ended.hint)
 
-    def _leave_out(self, attempt: Attempt, node: str, reason: str, hint: str) -> None:
-        """Let another node have the attempt, and this one no more; CannotRun if it was the last."""
-        if node not in self._unfit:
-            self._unfit.add(node)
+    def _leave_out(self, attempt: Attempt, node: str, reason: str, hint: str) -> Iterator[Result]:
+        """Let another node have the attempt, and this one no more; CannotRun if it was the last.
+
+        What a node was given before it was left out is nobody's attempt; what it gets after that,
+        because the cluster knows it by another name, is one.
+        """
+        if node not in self._left_out_at:
+            self._left_out_at[node] = self._clock()
             self._cluster.leave_out(node, reason, hint)
             self._notice(f"{node} is left out. {reason}", hint)
-        self._waiting.appendleft(attempt)
+        if attempt.started > self._left_out_at[node]:
+            yield from self._again(attempt, node, reason.rstrip("."))
+        else:
+            self._waiting.appendleft(attempt)
 
     def _give_up_overdue(self) -> Iterator[Result]:
         """Give up the attempts that have taken too long."""

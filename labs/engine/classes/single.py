@@ -6,7 +6,6 @@ import contextlib
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -56,11 +55,8 @@ class SingleEngine:
         self._told: queue.SimpleQueue[tuple[str, Ended | BindlabError]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._running: set[str] = set()
-
-    @cached_property
-    def _node(self) -> str:
         with engine_errors("ask the engine for its name"):
-            return str(self._client.info()["Name"])
+            self._node = str(client.info()["Name"])
 
     def count_slots(self) -> int:
         """See `Cluster.count_slots`."""

@@ -76,7 +76,10 @@ class Swarm:
 
     def count_slots(self) -> int:
         """See `Cluster.count_slots`."""
-        return max(1, sum(node.processors for node in self._list_usable()))
+        usable = self._list_usable()
+        if not usable:
+            raise CannotRun("No node of the swarm is ready and active.", "docker node ls")
+        return max(1, sum(node.processors for node in usable))
 
     def start(self, assignment: Assignment) -> str:
         """See `Cluster.start`."""

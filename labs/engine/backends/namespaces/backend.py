@@ -169,9 +169,7 @@ def check_installed(program: str) -> None:
     try:
         find_program(program)
     except FileNotFoundError:
-        raise Unsupported(
-            f"{program} is not installed here.", f"sudo apt-get install {program}"
-        ) from None
+        raise Unsupported(f"{program} is not installed here.") from None
 
 
 def make_peer(
