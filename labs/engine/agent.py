@@ -18,7 +18,7 @@ import signal
 import socket
 import struct
 
-from labs.engine.spawned import Spawned, list_children, write_text
+from labs.engine.spawned import Spawned, list_children, make_environment, write_text
 from labs.engine.system import CLONE_NEWNET, pidfd_getfd, setfsuid, setns, stay_readable, unshare
 from labs.engine.worker import Barrier, Load, Lock, Server, ask_sleepers, drain, request
 
@@ -354,7 +354,7 @@ class Agent:
         """execve(2): the channel closes where it succeeds, and that is its only answer."""
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         try:
-            os.execve(path, arguments, {"PATH": os.defpath, "LANG": "C.UTF-8"})
+            os.execve(path, arguments, make_environment())
         finally:
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it
 

@@ -44,7 +44,7 @@ class Spawned:
             pid = os.posix_spawn(
                 path,
                 [path, *arguments],
-                {**ENVIRONMENT, **{name: os.environ[name] for name in KEPT if name in os.environ}},
+                make_environment(),
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, output, 1),
@@ -74,6 +74,11 @@ class Spawned:
                 return None
             self._statuses[pid] = os.waitstatus_to_exitcode(status)
         return self._statuses[pid]
+
+
+def make_environment() -> dict[str, str]:
+    """What a program has in its environment, whoever starts the lab."""
+    return ENVIRONMENT | {name: os.environ[name] for name in KEPT if name in os.environ}
 
 
 def list_children(parent: int) -> list[int]:
