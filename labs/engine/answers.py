@@ -62,6 +62,25 @@ class Answers:
         counts = (self.answered, self.refused, self.reset, self.timed_out)
         return dict(zip(OUTCOMES, counts, strict=True))
 
+    def joined(self, later: Answers) -> Answers:
+        """What came of these requests and of later ones; of their times the longest."""
+        return Answers(
+            self.answered + later.answered,
+            self.refused + later.refused,
+            self.reset + later.reset,
+            self.timed_out + later.timed_out,
+            add(self.by, later.by),
+            add(self.woken, later.woken),
+            self.elapsed + later.elapsed,
+            max(self.median, later.median),
+            max(self.ninety_ninth, later.ninety_ninth),
+        )
+
+    @staticmethod
+    def none() -> Answers:
+        """What came of no requests."""
+        return Answers(0, 0, 0, 0, {}, {}, 0, 0, 0)
+
     @staticmethod
     def of(result: CallResult) -> Answers:
         """What a process has counted; LabError where an outcome is missing."""
@@ -73,6 +92,11 @@ class Answers:
         answered, refused, reset, timed_out = outcomes
         times = (counts[name] for name in TIMES)
         return Answers(answered, refused, reset, timed_out, by, woken, *times)
+
+
+def add(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    """The sums of two counts, by name."""
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
 def chi_square(shares: Mapping[str, float]) -> float:

@@ -168,10 +168,14 @@ class Process:
         With a `first_port` each connection comes from the next port, counted from there. The client
         says the `words` first, such as HTTP_GET, whose answer then says in its body who gave it.
         """
-        (result,) = self.perform(call("request", address, count, first_port, words))
-        answers = Answers.of(result)
-        if answers.asked != count:
-            raise LabError(f"{self.name} has made {answers.asked} of {count} requests in time.")
+        answers = Answers.none()
+        while answers.asked < count:
+            left, port = count - answers.asked, first_port and first_port + answers.asked
+            (result,) = self.perform(call("request", address, left, port, words))
+            more = Answers.of(result)
+            if not more.asked:
+                raise LabError(f"{self.name} has made {answers.asked} of {count} requests.")
+            answers = answers.joined(more)
         return answers
 
     def request_each(self, address: Address, ports: Sequence[int]) -> "list[str]":

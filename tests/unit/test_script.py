@@ -7,10 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from labs.engine.backends import fake_process
 from labs.engine.backends.fake import FakeBackend
+from labs.engine.backends.fake_kernel import FakeHost
+from labs.engine.backends.fake_work import request
 from labs.engine.errors import ExitStatus
 from labs.engine.layout import Layout
-from labs.engine.model import CallMade, Concluded, Event, RunEnded, StepEnded, Verdict
+from labs.engine.model import (
+    Address,
+    CallMade,
+    Concluded,
+    Event,
+    RunEnded,
+    StepEnded,
+    Tally,
+    Verdict,
+)
 from labs.engine.runner import judge, run_lab
 from labs.engine.script import (
     EADDRINUSE,
@@ -265,6 +277,28 @@ def test_a_kill_is_shown_and_is_enough_for_a_step() -> None:
 def test_a_step_that_failed_is_neither_passed_nor_different() -> None:
     events = run_body(raises_oserror)
     assert last_step(events).verdict is Verdict.FAILED
+
+
+@pytest.mark.parametrize("first_port", [0, 20_000])
+def test_requests_that_an_agent_has_no_time_for_are_asked_again(
+    first_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports: list[int] = []
+
+    def seven_at_most(host: FakeHost, address: Address, count: int, port: int) -> Tally:
+        ports.append(port)
+        return request(host, address, min(count, 7), port)
+
+    monkeypatch.setattr(fake_process, "request", seven_at_most)
+
+    def body(run: Run, alice: Process) -> None:
+        with run.step("Requests", expect=exactly(20, "refused"), why="Why.") as step:
+            answers = alice.request((alice.host.ipv4, 8080), 20, first_port=first_port)
+            assert answers.asked == 20
+            step.measured(answers.refused)
+
+    assert last_step(run_body(body)).verdict is Verdict.PASSED
+    assert ports == [first_port and first_port + made for made in (0, 7, 14)]
 
 
 def test_waiting_in_vain_says_for_what(monkeypatch: pytest.MonkeyPatch) -> None:
