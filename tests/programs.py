@@ -80,6 +80,12 @@ class ProgramsContract:
         assert output(alice, pid) == "first\nsecond\n"
         assert status(alice, pid) == 3
 
+    def test_a_program_starts_in_the_root_folder(self, server: Host) -> None:
+        alice = server.start("alice")
+        pid = shell(alice, "pwd -P")
+        assert status(alice, pid) == 0
+        assert output(alice, pid) == "/\n"
+
     def test_what_one_program_writes_is_not_anothers(self, server: Host) -> None:
         alice = server.start("alice")
         first, second = shell(alice, "echo first"), shell(alice, "echo second")

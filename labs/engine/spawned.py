@@ -37,6 +37,8 @@ class Spawned:
     def start(self, program: str, arguments: Sequence[str]) -> int:
         """Start a program (posix_spawn(3)) and return its pid; OSError where that is refused."""
         path = find_program(program)
+        # The folder that the lab was started in may be hidden from its hosts, as all below /tmp.
+        os.chdir("/")
         # A file in memory: a pipe that nobody reads would in the end stop who writes to it.
         output = os.memfd_create(program)
         fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)  # several processes write to it
