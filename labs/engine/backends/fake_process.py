@@ -138,8 +138,7 @@ class FakeProcess:
         )
         now = self.credentials
         uids = [self.outer(uid) for uid in (now.real, now.effective, now.saved, now.filesystem)]
-        now_has = self.capabilities.effective
-        return ProcessRow(self.pid, Credentials(*uids), now_has, opened)
+        return ProcessRow(self.pid, Credentials(*uids), self.capabilities.effective, opened)
 
     # --- what it does on its own ---
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from labs.engine.classes.roster import read_roster
 from labs.engine.classes.table import Table
 from labs.engine.errors import BindlabError, ExitStatus, Interrupted, UsageError, standard_output
 from labs.engine.views.classroom import ProgressView, TableView
-from labs.engine.views.json import LINES_SUFFIX, STANDARD_OUTPUT, converted, open_output
+from labs.engine.views.json import STANDARD_OUTPUT, open_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,7 +51,7 @@ def run_class(labs: Sequence[Lab], options: ClassOptions) -> ExitStatus:
     manifest = Manifest(options.lab, tuple(learner.name for learner in learners))
     path = Path(options.folder or f"class-{options.lab}")
     with (
-        open_document(options.json) as write,
+        open_document("A class table", options.json) as write,
         open_folder(path, manifest, resume=options.resume) as folder,
     ):
         started = time.monotonic()
@@ -138,26 +137,3 @@ def explained_end(
             with contextlib.suppress(BindlabError):
                 progress.show_notice(f"Ended early: {kept} of {learners} have a result.", RESUME)
         raise
-
-
-@contextlib.contextmanager
-def open_document(name: str | None) -> Iterator[Callable[[Table], None] | None]:
-    """What writes the class table to the file of --json, `-` being standard output.
-
-    It is opened at once, and replaced whole or not at all, as the record of a lab is.
-    """
-    if name is None:
-        yield None
-        return
-    if name.endswith(LINES_SUFFIX):
-        raise UsageError(f"A class table is one document: {LINES_SUFFIX} is for a run's events.")
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(converted(name))
-        to_output = name == STANDARD_OUTPUT
-        stream = standard_output() if to_output else stack.enter_context(open_output(Path(name)))
-
-        def write(table: Table) -> None:
-            json.dump(table.to_json(), stream, indent=2, ensure_ascii=False)
-            stream.write("\n")
-
-        yield write

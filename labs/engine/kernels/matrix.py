@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labs.engine.errors import CannotRun, ExitStatus, UsageError, standard_output
@@ -32,7 +30,7 @@ from labs.engine.kernels.store import find_stored
 from labs.engine.progress import ImageDone, ImagesPlanned, ImageStarted
 from labs.engine.reading import read_file
 from labs.engine.runner import PRECEDENCE
-from labs.engine.views.json import LINES_SUFFIX, STANDARD_OUTPUT, converted, open_output
+from labs.engine.views.json import STANDARD_OUTPUT, open_document
 from labs.engine.views.matrix import MatrixView
 from labs.engine.views.progress import open_progress_view
 
@@ -66,7 +64,7 @@ def run_matrix(labs: Sequence[Lab], options: MatrixOptions) -> ExitStatus:
     columns = choose_columns(options.kernels) if options.kernels else choose_usual()
     jobs = count_jobs(options.jobs)
     earlier = None if options.against is None else read_earlier(options.against)
-    with open_document(options.json) as write:
+    with open_document("A matrix", options.json) as write:
         started = time.monotonic()
         matrix = fill(columns, chosen, jobs)
         seconds = time.monotonic() - started
@@ -276,29 +274,6 @@ def compare_releases(before: Matrix, after: Matrix) -> Sequence[str]:
 
 
 # --- files --------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def open_document(name: str | None) -> Iterator[Callable[[Matrix], None] | None]:
-    """What writes the matrix to a file, `-` being standard output.
-
-    It is opened at once, and replaced whole or not at all, as the record of a lab is.
-    """
-    if name is None:
-        yield None
-        return
-    if name.endswith(LINES_SUFFIX):
-        raise UsageError(f"A matrix is one document: {LINES_SUFFIX} is for the events of a run.")
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(converted(name))
-        to_output = name == STANDARD_OUTPUT
-        stream = standard_output() if to_output else stack.enter_context(open_output(Path(name)))
-
-        def write(matrix: Matrix) -> None:
-            json.dump(matrix.to_json(), stream, indent=2, ensure_ascii=False)
-            stream.write("\n")
-
-        yield write
 
 
 def read_earlier(name: str) -> Matrix:

@@ -1,18 +1,22 @@
 """The JSON view: the record of a run, or its events line by line."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import json
 import os
 import signal
 import stat
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from labs.engine.errors import EngineError, UsageError, standard_output
 from labs.engine.model import Event, RunStarted
 from labs.engine.record import Record, document, event_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 STANDARD_OUTPUT = "-"
 LINES_SUFFIX = ".jsonl"
@@ -73,6 +77,37 @@ def open_json_view(name: str) -> Iterator[DocumentView | LinesView]:
             view = DocumentView()
             yield view
             view.write(stream)
+
+
+class Written(Protocol):
+    """What has a document."""
+
+    def to_json(self) -> object:
+        """The document."""
+
+
+@contextlib.contextmanager
+def open_document(what: str, name: str | None) -> Iterator[Callable[[Written], None] | None]:
+    """What writes the document of `what` to a file, `-` being standard output.
+
+    It is opened at once, and replaced whole or not at all, as the record of a lab is. UsageError
+    where the name is one for a run's events.
+    """
+    if name is None:
+        yield None
+        return
+    if name.endswith(LINES_SUFFIX):
+        raise UsageError(f"{what} is one document: {LINES_SUFFIX} is for the events of a run.")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(converted(name))
+        to_output = name == STANDARD_OUTPUT
+        stream = standard_output() if to_output else stack.enter_context(open_output(Path(name)))
+
+        def write(written: Written) -> None:
+            json.dump(written.to_json(), stream, indent=2, ensure_ascii=False)
+            stream.write("\n")
+
+        yield write
 
 
 @contextlib.contextmanager
