@@ -78,6 +78,11 @@ class Host:
         rows = self._session.observe(self.name).processes
         return sorted(rows, key=lambda row: row.pid)
 
+    def holders(self, port: int) -> list[ProcessRow]:
+        """The processes that hold a listener on the port."""
+        inodes = {*self.queues(port)}
+        return [row for row in self.processes() if inodes & {held.inode for held in row.sockets}]
+
     def count(self, port: int, state: str) -> int:
         """How many of its sockets with this local port are in a state."""
         return sum(row.state == state for row in self.sockets(port))

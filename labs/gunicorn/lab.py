@@ -179,8 +179,8 @@ def share_one_listener(run: Run, shared: Starting, neighbour: Process) -> None:
         "fork.",
         workers=WORKERS,
     ) as step:
-        (listener,) = shared().host.queues(shared().port)
-        step.measured(len(find_holders(shared().host, listener)))
+        (_,) = shared().host.queues(shared().port)
+        step.measured(len(shared().host.holders(shared().port)))
 
     with run.step(
         "{count} connections come, each when all workers sleep",
@@ -402,12 +402,6 @@ def find_ready(arbiter: Program) -> set[int]:
     """The pids of workers that have loaded the application, as they have said."""
     lines = arbiter.output.splitlines()
     return {int(line.split()[0]) for line in lines if line.endswith(READY)}
-
-
-def find_holders(host: Host, inode: int) -> set[int]:
-    """The pids of the processes that hold this socket."""
-    rows = host.processes()
-    return {row.pid for row in rows if any(held.inode == inode for held in row.sockets)}
 
 
 def wake(client: Process, server: Server) -> tuple[dict[str, float], int]:

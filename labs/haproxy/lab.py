@@ -292,11 +292,8 @@ def spawn(starter: Process, name: str, plan: Plan, *options: str) -> Program:
 
 def holds(program: Program, host: Host, port: int) -> bool:
     """Whether it, or a worker of its, has a listener of the port."""
-    inodes, pids = {*host.queues(port)}, {program.pid, *program.children()}
-    return any(
-        row.pid in pids and inodes & {held.inode for held in row.sockets}
-        for row in host.processes()
-    )
+    pids = {program.pid, *program.children()}
+    return any(row.pid in pids for row in host.holders(port))
 
 
 def fill(run: Run, client: Process, server: Server) -> Socket:

@@ -428,12 +428,8 @@ def find_master(run: Run, starter: Process, port: int) -> Child:
     masters: list[int] = []
 
     def is_there() -> bool:
-        inodes = {*starter.host.queues(port)}
-        masters[:] = [
-            row.pid
-            for row in starter.host.processes()
-            if row.credentials.effective == 0 and inodes & {held.inode for held in row.sockets}
-        ]
+        holders = starter.host.holders(port)
+        masters[:] = [row.pid for row in holders if row.credentials.effective == 0]
         return len(masters) == 1 and len(starter.list_children(Child("", masters[0]))) == WORKERS
 
     run.wait_for_program(is_there, "a master with its workers")
