@@ -1,5 +1,6 @@
 """bindlab's commands: names, options and help; what they do is in labs/engine."""
 
+import inspect
 import sys
 from collections.abc import Sequence
 
@@ -59,6 +60,16 @@ CLASS_HELP = {
     "jobs": "how many run at once; as many as the engine or the swarm has processors without it",
     "seconds": "how long one may take until it is sent again; 180 without it",
     "json": "write the class table to FILE; - is standard output",
+}
+
+EXERCISE_HELP = {
+    "name": "which exercise: one of invoke exercise.progress",
+    "folder": "where your program is to be; bindlab/NAME in your home folder without it",
+    "seed": "ports, users and orders of your own; the same number, the same exercise",
+    "kernel": "boot this kernel and check inside it: a version of invoke kernel.list, or a path",
+    "json": "write the record to FILE; - is standard output, NAME.jsonl one line an event",
+    "junit": "write the requirements as JUnit XML to FILE",
+    "lang": "the language of what is shown: en (the default) or zh",
 }
 
 IMAGE_HELP = {
@@ -181,6 +192,57 @@ def run_class_of(
     return run_class(find_labs(), ClassOptions(learners, lab, folder, resume, *numbers, json))
 
 
+def start(
+    context: Context, name: str, folder: str = "", seed: str | None = None, lang: str = "en"
+) -> ExitStatus:
+    """Begin an exercise: its task, and a program to begin with in a work folder of yours."""
+    from labs.engine.exercises.course import start_exercise
+
+    return start_exercise(name, folder, read_number("seed", seed), lang)
+
+
+def check(
+    context: Context,
+    name: str,
+    kernel: str | None = None,
+    json: str | None = None,
+    junit: str | None = None,
+    lang: str = "en",
+) -> ExitStatus:
+    """Run the program of an exercise, and judge it by what it does."""
+    from labs.engine.exercises.check import CheckOptions, check_exercise
+
+    return check_exercise(name, CheckOptions(kernel, json, junit, lang))
+
+
+def hint(context: Context, name: str, lang: str = "en") -> ExitStatus:
+    """Show the next hint of an exercise."""
+    from labs.engine.exercises.course import give_hint
+
+    return give_hint(name, lang)
+
+
+def solution(context: Context, name: str, lang: str = "en") -> ExitStatus:
+    """Show a program that solves an exercise, once yours does."""
+    from labs.engine.exercises.course import show_solution
+
+    return show_solution(name, lang)
+
+
+def reset(context: Context, name: str, lang: str = "en") -> ExitStatus:
+    """Begin an exercise anew; your program is kept beside the new one."""
+    from labs.engine.exercises.course import reset_exercise
+
+    return reset_exercise(name, lang)
+
+
+def progress(context: Context, lang: str = "en") -> ExitStatus:
+    """Show all exercises, and where you stand with each."""
+    from labs.engine.exercises.course import show_progress
+
+    return show_progress(lang)
+
+
 def clean(context: Context) -> ExitStatus:
     """Remove what runs that are over have left on the Docker engine."""
     from labs.engine.chores import clean_engine
@@ -203,6 +265,14 @@ def make_namespace() -> Collection:
     of_kernels.add_task(command(list_known, "list"))
     of_kernels.add_task(command(fetch, "fetch", KERNEL_HELP))
     of_kernels.add_task(command(matrix, "matrix", MATRIX_HELP))
+    of_exercises = Collection("exercise")
+    for body in (start, check, hint, solution, reset, progress):
+        options = {
+            name: text
+            for name, text in EXERCISE_HELP.items()
+            if name in inspect.signature(body).parameters
+        }
+        of_exercises.add_task(command(body, body.__name__, options))
     of_classes = Collection("class")
     of_classes.add_task(command(run_class_of, "run", CLASS_HELP))
     tier = {"tier": "run the tests of this tier alone: unit, namespaces, docker or kernels"}
@@ -210,6 +280,7 @@ def make_namespace() -> Collection:
         of_labs,
         of_images,
         of_kernels,
+        of_exercises,
         of_classes,
         command(clean, "clean"),
         command(doctor, "doctor"),

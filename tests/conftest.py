@@ -12,7 +12,7 @@ import pytest
 from labs.engine.backends.namespaces.backend import open_namespaces
 from labs.engine.errors import BindlabError, CannotRun
 from labs.engine.layout import Layout
-from labs.engine.model import ProcessPlan
+from labs.engine.plans import ProcessPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,16 +22,12 @@ from labs.engine.model import (
     Call,
     CallResult,
     Credentials,
-    HostPlan,
-    OpenedHost,
-    ProcessPlan,
     ProcessRow,
-    Publication,
     Reference,
     SocketRow,
-    StartedProcess,
     Tally,
 )
+from labs.engine.plans import HostPlan, OpenedHost, ProcessPlan, Publication, StartedProcess
 from labs.engine.script import kernel_version
 from labs.engine.system import CLONE_NEWNET
 from tests.support import wait_until

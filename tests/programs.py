@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from labs.engine.errors import CannotRun, LabError, Unsupported
-from labs.engine.model import ProcessPlan
+from labs.engine.plans import ProcessPlan
 from tests.contract import ALICE, BOB, PORT, Host, Process
 from tests.support import wait_until
 

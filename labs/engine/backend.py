@@ -3,15 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from labs.engine.model import (
-    Call,
-    CallResult,
-    HostPlan,
-    Observation,
-    OpenedHost,
-    ProcessPlan,
-    StartedProcess,
-)
+from labs.engine.model import Call, CallResult, Observation
+from labs.engine.plans import HostPlan, OpenedHost, ProcessPlan, StartedProcess
 
 
 class PublicationRefused(Exception):

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 from labs.engine.bench_command import time_command, time_invoke
 from labs.engine.errors import CannotRun, EngineError, ExitStatus
 from labs.engine.layout import Layout
-from labs.engine.model import Call, ProcessPlan, Reference
+from labs.engine.model import Call, Reference
+from labs.engine.plans import ProcessPlan
 from labs.engine.reach import reach_each, start_processes
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from labs.engine.classes.roster import Learner
 from labs.engine.classes.single import confine, list_command
 from labs.engine.errors import EngineError
 from labs.engine.layout import Layout
-from labs.engine.model import Needs, ProcessPlan
+from labs.engine.plans import Needs, ProcessPlan
 from labs.engine.rehearsal import rehearse
 
 if TYPE_CHECKING:

@@ -1,11 +1,17 @@
 """Finds the labs: every folder of `labs/` that has a lab.py."""
 
+from __future__ import annotations
+
 import importlib
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from labs.engine.errors import EngineError, Interrupted
+from labs.engine.errors import EngineError, Interrupted, UsageError
 from labs.engine.script import Lab, Run
+
+if TYPE_CHECKING:
+    from labs.engine.challenge import Challenge
 
 LABS = Path(__file__).parents[1]
 
@@ -21,9 +27,15 @@ ORDER = (
 
 def find_labs(folder: Path = LABS, package: str = "labs") -> list[Lab]:
     """All labs in the order of the course; one that cannot be loaded says so when it is run."""
-    names = [path.parent.name for path in sorted(folder.glob("*/lab.py"))]
-    names.sort(key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-    return [find_lab(name, f"{package}.{name}.lab") for name in names]
+    return [find_lab(name, f"{package}.{name}.lab") for name in list_labs(folder)]
+
+
+def list_labs(folder: Path) -> list[str]:
+    """The names of all labs, in the order of the course."""
+    names = [path.parent.name for path in folder.glob("*/lab.py")]
+    return sorted(
+        names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)
+    )
 
 
 def find_lab(name: str, module_name: str) -> Lab:
@@ -53,3 +65,26 @@ def last_place(error: BaseException) -> str:
     """The file and line at which an error was raised."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{frame.filename}:{frame.lineno}"
+
+
+def find_challenges(folder: Path = LABS, package: str = "labs") -> list[Challenge]:
+    """All challenges, in the order of their labs; raises EngineError for one that is broken."""
+    from labs.engine.challenge import Challenge
+
+    found = []
+    for lab in list_labs(folder):
+        for path in sorted((folder / lab / "challenge").glob("*/check.py")):
+            name = path.parent.name
+            module = importlib.import_module(f"{package}.{lab}.challenge.{name}.check")
+            found += [value for value in vars(module).values() if isinstance(value, Challenge)]
+            if not found or found[-1].name != name:
+                raise EngineError(f"{path} must have one challenge, named {name}.")
+    return found
+
+
+def find_challenge(name: str) -> Challenge:
+    """The challenge of this name; UsageError where there is none."""
+    challenges = {challenge.name: challenge for challenge in find_challenges()}
+    if name not in challenges:
+        raise UsageError(f"There is no exercise {name}.", f"There are {', '.join(challenges)}.")
+    return challenges[name]

@@ -23,6 +23,7 @@ class ExitStatus(IntEnum):
     PASSED = 0
     USAGE = 2
     DIFFERS = 3
+    UNSOLVED = 4
     FAILED = 70
     CANNOT_RUN = 125
     INTERRUPTED = 130

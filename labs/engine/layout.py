@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labs.engine.errors import LabError
-from labs.engine.model import UNPRIVILEGED_PORT_START, HostPlan
+from labs.engine.plans import UNPRIVILEGED_PORT_START, HostPlan
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from random import Random
+    from typing import TypeVar
+
+    Item = TypeVar("Item")
 
 ROOT = "root"
 # Users who are no invention of the lab: Debian's account of web servers (base-passwd) is for a
@@ -56,6 +60,13 @@ class Layout:
             others = FIRST_UID + 2 + sum(name not in (*ACCOUNTS, *fixed) for name in self._uids)
             self._uids[user] = self._draw(UIDS, taken) if self._random else fixed.get(user, others)
         return self._uids[user]
+
+    def shuffled(self, items: Iterable[Item]) -> list[Item]:
+        """Some items in the order of this run: as they are given, without a seed."""
+        order = list(items)
+        if self._random:
+            self._random.shuffle(order)
+        return order
 
     def user(self, uid: int) -> str:
         """The name of the user with this uid; the number itself where the lab has no such user."""

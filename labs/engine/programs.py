@@ -41,13 +41,16 @@ class Program:
     It ends by itself, by a signal or with its host; in containers with its starter too.
     """
 
-    def __init__(self, session: Session, starter: Process, name: str, pid: int) -> None:
+    def __init__(
+        self, session: Session, starter: Process, name: str, pid: int, *, is_known: bool = False
+    ) -> None:
         self._session = session
         self._starter = starter
         self.name = name
         self.pid = pid
         self.host = starter.host
-        session.introduce(pid, name, starter.name)
+        if not is_known:
+            session.introduce(pid, name, starter.name)
 
     @property
     def output(self) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from labs.engine.backend import Backend
 from labs.engine.errors import EngineError
-from labs.engine.model import Call, HostPlan, ProcessPlan, Reference
+from labs.engine.model import Call, Reference
+from labs.engine.plans import HostPlan, ProcessPlan
 from labs.engine.remote import stream_socket
 
 

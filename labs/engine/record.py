@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from labs.engine.model import (
+    Advised,
     Broken,
     CallMade,
     Concluded,
@@ -52,6 +53,7 @@ EVENTS: dict[type, str] = {
     StepStarted: "step_started",
     CallMade: "call_made",
     StepEnded: "step_ended",
+    Advised: "advised",
     Concluded: "concluded",
     RunEnded: "run_ended",
 }
@@ -82,7 +84,12 @@ class Record:
                 self._processes.append(data)
             case StepStarted():
                 self._calls = []
-                unknown: dict[str, Json] = {"outcome": None, "verdict": None, "evidence": []}
+                unknown: dict[str, Json] = {
+                    "outcome": None,
+                    "verdict": None,
+                    "evidence": [],
+                    "advice": None,
+                }
                 self._steps.append({**data, "calls": self._calls, **unknown})
             case CallMade():
                 self._calls.append(data)
@@ -90,6 +97,10 @@ class Record:
                 step = self._steps[-1]
                 assert isinstance(step, dict)
                 step |= data
+            case Advised():
+                step = self._steps[-1]
+                assert isinstance(step, dict)
+                step["advice"] = data
 
     def to_json(self) -> dict[str, Json]:
         """One run of the document."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 from labs.engine.backends.fake import FakeBackend
 from labs.engine.layout import Layout
-from labs.engine.model import HostPlan, Needs, OpenedHost, ProcessPlan, StartedProcess
-from labs.engine.script import Lab, Run
+from labs.engine.plans import HostPlan, Needs, OpenedHost, ProcessPlan, StartedProcess
 from labs.engine.session import Session
+from labs.engine.translation import Translation
+
+if TYPE_CHECKING:
+    from labs.engine.runner import Scenario
 
 
 class NotingBackend(FakeBackend):
@@ -32,10 +36,10 @@ class NotingBackend(FakeBackend):
         return started
 
 
-def rehearse(lab: Lab, seed: int | None) -> Needs:
+def rehearse(lab: Scenario, seed: int | None) -> Needs:
     """What the lab asks for as far as the fake can follow it; a kernel may lead it elsewhere."""
     backend = NotingBackend()
     # What is wrong with the lab, the run itself will say.
     with contextlib.suppress(Exception):
-        lab.script(Run(Session(backend, Layout(seed), lambda _event: None)))
+        lab.play(Session(backend, Layout(seed), lambda _event: None), Translation())
     return Needs(tuple(backend.hosts), tuple(backend.processes))

@@ -10,18 +10,8 @@ from signal import SIGKILL
 
 from labs.engine.answers import Answers, Served
 from labs.engine.errors import LabError
-from labs.engine.model import (
-    Address,
-    Argument,
-    Call,
-    CallResult,
-    HostPlan,
-    OpenedHost,
-    ProcessRow,
-    Publication,
-    Reference,
-    SocketRow,
-)
+from labs.engine.model import Address, Argument, Call, CallResult, ProcessRow, Reference, SocketRow
+from labs.engine.plans import HostPlan, OpenedHost, Publication
 from labs.engine.programs import Child, HasPid, Program
 from labs.engine.session import CallError, Session
 from labs.engine.strace import CLONE_NEWNET

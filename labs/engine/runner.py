@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from labs.engine.errors import (
     BindlabError,
@@ -22,21 +22,49 @@ from labs.engine.errors import (
 )
 from labs.engine.layout import Layout
 from labs.engine.model import PLAN, CallMade, Concluded, RunEnded, RunStarted, StepEnded, Verdict
-from labs.engine.script import Run
 from labs.engine.session import Session
 from labs.engine.translation import ENGLISH, check_language, read_translation
 from labs.engine.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
+    from labs.engine.agent import Message
     from labs.engine.backend import Backend
     from labs.engine.kernels.boot import Guest
     from labs.engine.model import Event
-    from labs.engine.script import Lab
+    from labs.engine.translation import Translation
 
     View: TypeAlias = Callable[[Event], None]
-    Place: TypeAlias = Callable[[Lab], ExitStatus]
+    Place: TypeAlias = Callable[["Scenario"], ExitStatus]
+
+    class Scenario(Protocol):
+        """What can be run: a lab, or the check of a challenge with a submission.
+
+        `file` is its script, `folder` where its texts are; `request` is how an isolated kernel is
+        asked for it.
+        """
+
+        @property
+        def name(self) -> str: ...  # noqa: D102
+        @property
+        def title(self) -> str: ...  # noqa: D102
+        @property
+        def claim(self) -> str: ...  # noqa: D102
+        @property
+        def folder(self) -> Path: ...  # noqa: D102
+        @property
+        def file(self) -> str: ...  # noqa: D102
+        @property
+        def request(self) -> Message: ...  # noqa: D102
+
+        def play(self, session: Session, translation: Translation) -> None:
+            """Run the script to its end; raises what stops it."""
+
+        def judge(self, verdicts: Sequence[Verdict]) -> ExitStatus:
+            """The status of a run that came to its end; LabError where there was no step."""
+
 
 BACKENDS = ("namespaces", "docker")
 
@@ -44,6 +72,7 @@ BACKENDS = ("namespaces", "docker")
 PRECEDENCE = (
     ExitStatus.FAILED,
     ExitStatus.DIFFERS,
+    ExitStatus.UNSOLVED,
     ExitStatus.CANNOT_RUN,
     ExitStatus.PASSED,
 )
@@ -65,7 +94,7 @@ class Options:
     language: str = ENGLISH
 
 
-def run_labs(labs: Sequence[Lab], options: Options) -> ExitStatus:
+def run_labs(labs: Sequence[Scenario], options: Options) -> ExitStatus:
     """Run labs one after the other and show them; raises UsageError, or CannotRun for the first."""
     if options.backend not in BACKENDS:
         raise UsageError(
@@ -102,7 +131,7 @@ def open_place(options: Options, views: Callable[[], Sequence[View]]) -> Iterato
     """Where labs run: on this kernel, or inside one that is booted for them; raises CannotRun."""
     if options.kernel is None or options.dry:
 
-        def run_here(lab: Lab) -> ExitStatus:
+        def run_here(lab: Scenario) -> ExitStatus:
             with open_backend(lab, options) as backend:
                 status = run_lab(lab, backend, Layout(options.seed), views(), options.language)
             return plan_status(status) if options.dry else status
@@ -120,7 +149,7 @@ def open_place(options: Options, views: Callable[[], Sequence[View]]) -> Iterato
         yield lambda lab: run_inside(lab, guest, options, views())
 
 
-def run_inside(lab: Lab, guest: Guest, options: Options, views: Sequence[View]) -> ExitStatus:
+def run_inside(lab: Scenario, guest: Guest, options: Options, views: Sequence[View]) -> ExitStatus:
     """Run one lab inside a kernel that has booted; CannotRun where it does not get to its start."""
     started = False
 
@@ -131,7 +160,7 @@ def run_inside(lab: Lab, guest: Guest, options: Options, views: Sequence[View]) 
             show(view, event)
 
     try:
-        return guest.run(lab.name, options.seed, emit, options.language)
+        return guest.run(lab.request, options.seed, emit, options.language)
     except BindlabError as error:
         if not started:
             raise
@@ -140,7 +169,7 @@ def run_inside(lab: Lab, guest: Guest, options: Options, views: Sequence[View]) 
 
 
 def run_lab(
-    lab: Lab, backend: Backend, layout: Layout, views: Sequence[View], language: str = ENGLISH
+    lab: Scenario, backend: Backend, layout: Layout, views: Sequence[View], language: str = ENGLISH
 ) -> ExitStatus:
     """Run one lab on a backend, its texts in this language as far as it has them."""
     say = read_translation(lab.folder, language)
@@ -166,8 +195,8 @@ def run_lab(
         )
     )
     try:
-        lab.script(Run(session, say))
-        status = judge(session.verdicts)
+        lab.play(session, say)
+        status = lab.judge(session.verdicts)
         emit(RunEnded(status))
     except Interrupted:
         raise
@@ -181,28 +210,16 @@ def run_lab(
     return status
 
 
-def explain_failure(lab: Lab, error: BaseException) -> BindlabError:
+def explain_failure(lab: Scenario, error: BaseException) -> BindlabError:
     """What stopped a script: an error of its own gets its file and line."""
     if isinstance(error, BindlabError) and not isinstance(error, LabError):
         return error
     text = error.message if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-    file = lab.script.__code__.co_filename
+    file = lab.file
     frames = traceback.extract_tb(error.__traceback__)
     line = next((frame.lineno for frame in reversed(frames) if frame.filename == file), None)
     where = f"{file}:{line}" if line else file
     return LabError(f"The lab's script could not go on at {where}: {text}")
-
-
-def judge(verdicts: Sequence[Verdict]) -> ExitStatus:
-    """The status of a run whose script came to its end; where all was skipped nothing passed.
-
-    LabError where there was no step.
-    """
-    if not verdicts:
-        raise LabError("The lab has no step: it shows nothing.")
-    if Verdict.DIFFERS in verdicts:
-        return ExitStatus.DIFFERS
-    return ExitStatus.PASSED if Verdict.PASSED in verdicts else ExitStatus.CANNOT_RUN
 
 
 def show(view: View, event: Event) -> None:
@@ -214,7 +231,7 @@ def show(view: View, event: Event) -> None:
 
 
 @contextlib.contextmanager
-def open_backend(lab: Lab, options: Options) -> Iterator[Backend]:
+def open_backend(lab: Scenario, options: Options) -> Iterator[Backend]:
     """The backend that the options ask for; a plan needs no kernel."""
     if options.dry:
         from labs.engine.backends.fake import FakeBackend

@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from labs.engine.answers import Answers, chi_square
-from labs.engine.errors import BindlabError, Interrupted, LabError, Unsupported
+from labs.engine.errors import BindlabError, ExitStatus, Interrupted, LabError, Unsupported
 from labs.engine.handover import connect_unix, hand_over
 from labs.engine.model import (
-    UNPRIVILEGED_PORT_START,
     Broken,
     Expectation,
     Failed,
@@ -23,7 +22,6 @@ from labs.engine.model import (
     Measured,
     Ok,
     Outcome,
-    Publication,
     Quantity,
     Refused,
     Skipped,
@@ -32,6 +30,7 @@ from labs.engine.model import (
     Verdict,
     name_errno,
 )
+from labs.engine.plans import UNPRIVILEGED_PORT_START, Publication
 from labs.engine.programs import Child, Program
 from labs.engine.questions import ask_sleepers, renew
 from labs.engine.remote import (
@@ -47,6 +46,9 @@ from labs.engine.remote import (
 from labs.engine.session import CallError, Session
 from labs.engine.translation import Translation
 from labs.engine.waiting import PROGRAM_DEADLINE, wait_until
+
+if TYPE_CHECKING:
+    from labs.engine.agent import Message
 
 __all__ = [
     "ANY",
@@ -120,7 +122,37 @@ class Lab:
     @property
     def folder(self) -> Path:
         """Where its script is, and what belongs to it."""
-        return Path(self.script.__code__.co_filename).parent
+        return Path(self.file).parent
+
+    @property
+    def file(self) -> str:
+        """Its script."""
+        return self.script.__code__.co_filename
+
+    @property
+    def request(self) -> "Message":
+        """What an isolated kernel is asked for."""
+        return {"lab": self.name}
+
+    def play(self, session: Session, translation: Translation) -> None:
+        """Run the script to its end; raises what stops it."""
+        self.script(Run(session, translation))
+
+    def judge(self, verdicts: "Sequence[Verdict]") -> ExitStatus:
+        """The status of a run whose script came to its end; LabError where there was no step."""
+        return judge(verdicts)
+
+
+def judge(verdicts: "Sequence[Verdict]") -> ExitStatus:
+    """What the steps' verdicts come to; where all was skipped nothing passed.
+
+    LabError where there was no step.
+    """
+    if not verdicts:
+        raise LabError("The lab has no step: it shows nothing.")
+    if Verdict.DIFFERS in verdicts:
+        return ExitStatus.DIFFERS
+    return ExitStatus.PASSED if Verdict.PASSED in verdicts else ExitStatus.CANNOT_RUN
 
 
 def lab(name: str, *, title: str, claim: str = "") -> "Callable[[Callable[[Run], None]], Lab]":
@@ -173,14 +205,19 @@ class Run:
 
     def step(self, title: str, *, expect: Expectation, why: str, **values: object) -> "Step":
         """One thing done and what is expected of it; `why` is the reason, in a sentence or two."""
+        plan = self._plan_step(title, expect, why, values)
+        return Step(self._session, plan, self._translation)
+
+    def _plan_step(
+        self, title: str, expect: Expectation, why: str, values: Mapping[str, object]
+    ) -> StepStarted:
         say = self._translation
-        plan = StepStarted(
+        return StepStarted(
             self._session.step_number,
             say.text(title, values),
             say.expectation(expect),
             say.text(why, values),
         )
-        return Step(self._session, plan, say)
 
     def conclude(
         self, finding: Finding, fact: str, *, aside: "Sequence[Step]" = (), **values: object
@@ -263,7 +300,7 @@ class Step:
         if outcome is None or compare(earlier.plan.expected, outcome) is not Verdict.PASSED:
             self.skip(f"it needs step {earlier.plan.number}, which was otherwise")
 
-    def __enter__(self) -> "Step":
+    def __enter__(self) -> Self:
         self._session.begin_step(self.plan)
         return self
 
@@ -295,8 +332,11 @@ class Step:
                 self._session.end_step(Broken(repr(error)), Verdict.FAILED)
                 return False
         self.outcome = outcome
-        self._session.end_step(outcome, compare(self.plan.expected, outcome))
+        self._end(outcome, compare(self.plan.expected, outcome))
         return True
+
+    def _end(self, outcome: Outcome, verdict: Verdict) -> None:
+        self._session.end_step(outcome, verdict)
 
     def _judge_calls(self) -> Outcome:
         if isinstance(self.plan.expected, Measured):

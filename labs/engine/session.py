@@ -13,6 +13,7 @@ from labs.engine.evidence import gather
 from labs.engine.layout import Layout
 from labs.engine.model import (
     ENGINE,
+    Advised,
     Call,
     CallMade,
     CallResult,
@@ -21,20 +22,16 @@ from labs.engine.model import (
     Event,
     Finding,
     HostOpened,
-    HostPlan,
     Observation,
-    OpenedHost,
     Outcome,
-    ProcessPlan,
     ProcessStarted,
-    Publication,
-    StartedProcess,
     StepEnded,
     StepStarted,
     Value,
     Verdict,
     name_errno,
 )
+from labs.engine.plans import HostPlan, OpenedHost, ProcessPlan, Publication, StartedProcess
 from labs.engine.strace import show_call, show_publication, show_result
 
 # A lower end of ip_local_port_range may not be below it (ipv4_privileged_ports()).
@@ -109,6 +106,8 @@ class Session:
         capabilities: Sequence[str],
         outer: str,
         program: str,
+        *,
+        sandbox: bool = False,
     ) -> int:
         """Start a process under a uid, which is `outer`'s outside if one is named; its pid."""
         self._check_new(name)
@@ -120,7 +119,7 @@ class Session:
         if outer:
             self._outer[name] = outer
             outer_uid = self.layout.uid(outer)
-        plan = ProcessPlan(name, host, uid, tuple(capabilities), outer_uid, program)
+        plan = ProcessPlan(name, host, uid, tuple(capabilities), outer_uid, program, sandbox)
         return self._keep(name, host, self._backend.start_process(plan), parent="")
 
     def fork_process(self, parent: str, child: str) -> int:
@@ -152,6 +151,35 @@ class Session:
             self.refusal = CallError(calls[len(results) - 1].name, results)
             raise self.refusal
         return results
+
+    def start_program(
+        self, starter: str, name: str, call: Call, shown: str, credentials: Credentials
+    ) -> int:
+        """Let a process start a program that no agent drives, with these uids at first; its pid.
+
+        CallError where that is refused.
+        """
+        self._check_new(name)
+        (result,) = self._backend.perform(starter, [call])
+        self._touch(starter)
+        if result.errno:
+            self._show(starter, shown, result)
+            self.refusal = CallError(call.name, [result])
+            raise self.refusal
+        assert isinstance(result.value, int)
+        started = StartedProcess(result.value, credentials)
+        self._keep(name, self._hosts[starter], started, starter)
+        self._emit_call(name, shown, "0")
+        return started.pid
+
+    def tell(self, process: str, words: str) -> None:
+        """Show what became of a process that no agent drives, as strace would."""
+        self._touch(process)
+        self._emit_call(process, words)
+
+    def advise(self, name: str, text: str) -> None:
+        """Give advice on the step that has just ended."""
+        self._emit(Advised(len(self.verdicts), name, text))
 
     def consult(self, process: str, call: Call) -> Value:
         """What a process answers to a call that only looks, and is none of the lab's."""

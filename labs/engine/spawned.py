@@ -58,8 +58,12 @@ class Spawned:
         except OSError:
             os.close(output)
             raise
-        self._outputs[pid] = output
+        self.keep(pid, output)
         return pid
+
+    def keep(self, pid: int, output: int) -> None:
+        """Answer for a child that was started otherwise, and for the file that it writes to."""
+        self._outputs[pid] = output
 
     def read_output(self, pid: int) -> str:
         """The end of what a program and its children have written."""

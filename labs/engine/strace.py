@@ -5,7 +5,8 @@ import signal
 import socket
 from collections.abc import Mapping
 
-from labs.engine.model import TIMES, Argument, Call, CallResult, Publication, Reference, Value
+from labs.engine.model import TIMES, Argument, Call, CallResult, Reference, Value
+from labs.engine.plans import Publication
 
 LEVELS = {
     socket.SOL_SOCKET: "SOL_SOCKET",

@@ -15,10 +15,24 @@ PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
 PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
+MS_MOVE = 0x2000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
 SYS_PIDFD_GETFD = 438  # the same number on every architecture (since 5.6)
 CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3 of capset(2)
 ALL_CAPABILITIES = (1 << 64) - 1  # as many as the sets have room for
@@ -47,6 +61,13 @@ def unshare(flags: int) -> None:
 def setns(descriptor: int, kind: int) -> None:
     """setns(2)."""
     checked(libc.setns(descriptor, kind))
+
+
+def mount(
+    source: bytes, target: bytes, kind: bytes | None, flags: int = 0, data: bytes | None = None
+) -> None:
+    """mount(2)."""
+    checked(libc.mount(source, target, kind, flags, data))
 
 
 def pidfd_getfd(pidfd: int, descriptor: int) -> int:

@@ -24,10 +24,22 @@ from labs.engine.system import CLONE_NEWUSER, PR_SET_NAME, pidfd_getfd, prctl, t
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import NoReturn
+    from collections.abc import Callable, Iterator
+    from typing import NoReturn, Protocol
 
     from labs.engine.agent import Json, Message
+
+    class SandboxAgent(Protocol):
+        """Starts strange programs where they see nothing but a host's network."""
+
+        stream: Stream
+
+        def enter(self) -> None:
+            """Make the sandbox; raises OSError."""
+
+        def serve(self) -> NoReturn:
+            """Answer requests; never returns."""
+
 
 # sock_diag(7): struct nlmsghdr; struct inet_diag_req_v2 after one; struct inet_diag_msg
 NETLINK_SOCK_DIAG = 4
@@ -54,10 +66,16 @@ TIMERS = ("", "RETRANSMIT", "KEEPALIVE", "TIME_WAIT", "PROBE", "OTHER")
 
 
 class WarmParent:
-    """Process 1 of a host: forks agents, ends processes, and reads what /proc says of them."""
+    """Process 1 of a host: forks agents, ends processes, and reads what /proc says of them.
 
-    def __init__(self, stream: Stream) -> None:
+    `sandbox` makes the agent that starts strange programs; None where there can be none.
+    """
+
+    def __init__(
+        self, stream: Stream, sandbox: Callable[[Stream], SandboxAgent] | None = None
+    ) -> None:
         self.stream = stream
+        self._sandbox = sandbox
 
     def serve(self) -> NoReturn:
         """Say who this is, then answer requests; never returns."""
@@ -73,6 +91,8 @@ class WarmParent:
                 outer_uid = request.get("outer_uid")
                 apart = UserNamespace(uid, outer_uid) if isinstance(outer_uid, int) else None
                 return self._start(name, uid, mask, apart)
+            case {"do": "start a sandbox", "name": str(name)}:
+                return self._start_sandbox(name)
             case {"do": "end", "pid": int(pid), "signal": int(number), "milliseconds": int(limit)}:
                 return {"ended": end_process(pid, number, limit)}
             case {"do": "observe"}:
@@ -97,6 +117,23 @@ class WarmParent:
         os.close(channel)
         if apart:
             apart.admit(pid)
+        return {"pid": pid}
+
+    def _start_sandbox(self, name: str) -> Message:
+        """The same for the agent of a sandbox, which stays root with all capabilities."""
+        assert self._sandbox
+        channel = self.stream.take_descriptor()
+        pid = os.fork()
+        if pid == 0:
+            self.stream.connection.close()
+            agent = self._sandbox(Stream(move_channel(channel)))
+            take_steps(
+                agent.stream,
+                (f"name a process {name}", lambda: prctl(PR_SET_NAME, name.encode()[:15])),
+                ("make a sandbox", agent.enter),
+            )
+            agent.serve()
+        os.close(channel)
         return {"pid": pid}
 
 

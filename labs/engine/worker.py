@@ -35,6 +35,9 @@ HTTP_SECONDS = 8.0  # the same where a real server may have to start first
 LONGEST_LOAD = 30.0  # seconds
 LONGEST_WAIT = 8.0  # seconds: for some of its requests; less than an agent may take to answer
 MOST_REQUESTS = 50_000
+LONGEST_ANSWER = 1 << 16  # bytes
+LONGEST_NAME = 80  # characters of who answered
+SHORTEST_WAIT = 0.001  # seconds; 0 would mean not to wait at all
 SLEEP_SECONDS = 5.0  # for processes to fall asleep
 SLEEP_INTERVAL = 0.0002
 LONGEST_ROUND = 1.0  # seconds
@@ -339,8 +342,9 @@ def ask(address: tuple[str, int], port: int, words: bytes) -> tuple[str, str]:
     With `words`, an HTTP request, who answered is what the body of the answer says.
     """
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    end = time.monotonic() + (HTTP_SECONDS if words else REQUEST_SECONDS)
     with socket.socket(family) as client:
-        client.settimeout(HTTP_SECONDS if words else REQUEST_SECONDS)
+        client.settimeout(end - time.monotonic())
         try:
             if port:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -349,8 +353,10 @@ def ask(address: tuple[str, int], port: int, words: bytes) -> tuple[str, str]:
             if words:
                 client.sendall(words)
             answer = b""
-            while data := client.recv(4096):
+            # Of one that never ends, or comes in drops, so much and no more.
+            while len(answer) < LONGEST_ANSWER and (data := client.recv(4096)):
                 answer += data
+                client.settimeout(max(end - time.monotonic(), SHORTEST_WAIT))
         except ConnectionRefusedError:
             return REFUSED, ""
         except (ConnectionResetError, BrokenPipeError):
@@ -358,7 +364,8 @@ def ask(address: tuple[str, int], port: int, words: bytes) -> tuple[str, str]:
         except TimeoutError:
             return TIMED_OUT, ""
         who = read_body(answer) if words else answer
-        return (ANSWERED, who.decode()) if who else (RESET, "")
+        shown = who.decode(errors="replace")[:LONGEST_NAME].strip()
+        return (ANSWERED, shown) if shown else (RESET, "")
 
 
 def read_body(answer: bytes) -> bytes:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from labs.engine.backends.docker.backend import DockerBackend
-    from labs.engine.model import HostPlan
+    from labs.engine.plans import HostPlan
 
 
 class KeptHosts:

@@ -12,7 +12,7 @@ from labs.engine.backends.docker.client import connected
 from labs.engine.backends.docker.labels import CLIENT, RUN, new_run
 from labs.engine.capabilities import capability_mask
 from labs.engine.layout import Layout
-from labs.engine.model import HostPlan, Publication
+from labs.engine.plans import HostPlan, Publication
 from tests.contract import ALICE, BOB, PORT, ROOT, Host, Process
 from tests.docker.traces import containers_of, run_of, seeds
 

@@ -21,7 +21,7 @@ from labs.engine.backends.docker.backend import DockerBackend, open_docker
 from labs.engine.backends.docker.labels import RUN
 from labs.engine.errors import CannotRun, EngineError, Unsupported
 from labs.engine.layout import Layout
-from labs.engine.model import Needs, OpenedHost, ProcessPlan, Publication
+from labs.engine.plans import Needs, OpenedHost, ProcessPlan, Publication
 from tests.agents import NOTHING, AgentsContract, send_signal
 from tests.contract import (
     ALICE,
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from labs.engine.backends.docker.client import APIClient
-    from labs.engine.model import HostPlan
+    from labs.engine.plans import HostPlan
 
 pytestmark = [
     pytest.mark.docker,

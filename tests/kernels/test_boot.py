@@ -48,7 +48,7 @@ def test_a_lab_passes_inside(name: str) -> None:
     events: list[Event] = []
     with booting(find_kernel(name)) as guest:
         guest.wait_until_ready()
-        assert guest.run("euid", None, events.append) is ExitStatus.PASSED
+        assert guest.run({"lab": "euid"}, None, events.append) is ExitStatus.PASSED
     first = events[0]
     assert isinstance(first, RunStarted)
     machine, _, version = name.rpartition(":")
@@ -67,7 +67,7 @@ def test_one_boot_serves_several_labs() -> None:
         releases = []
         for lab in ("euid", "containers", "euid"):
             events: list[Event] = []
-            assert guest.run(lab, 7, events.append) is ExitStatus.PASSED
+            assert guest.run({"lab": lab}, 7, events.append) is ExitStatus.PASSED
             assert isinstance(events[0], RunStarted)
             assert (events[0].lab, events[0].seed) == (lab, 7)
             releases.append(events[0].kernel)
@@ -88,7 +88,7 @@ def test_a_difference_inside_is_a_difference_outside(tmp_path: Path) -> None:
     with booting(find_kernel(NEWEST)) as guest:
         guest.wait_until_ready()
         events: list[Event] = []
-        assert guest.run("nowhere", None, events.append) is ExitStatus.FAILED
+        assert guest.run({"lab": "nowhere"}, None, events.append) is ExitStatus.FAILED
         assert isinstance(events[-1], RunEnded)
         assert "nowhere" in events[-1].error
 
@@ -104,7 +104,7 @@ from labs.engine.kernels.catalogue import find_kernel
 guest = start(find_kernel(sys.argv[1]), module="tests.kernels.guests.trespasses")
 try:
     guest.wait_until_ready()
-    guest.run(sys.argv[2], None, print)
+    guest.run({"lab": sys.argv[2]}, None, print)
 except EngineError as error:
     print(error.hint)
 finally:
@@ -117,7 +117,7 @@ def test_a_guest_takes_at_most_256_mib(name: str) -> None:
     with booting(find_kernel(name)) as guest:
         guest.wait_until_ready()
         events: list[Event] = []
-        status = guest.run("scale", None, events.append)
+        status = guest.run({"lab": "scale"}, None, events.append)
         assert status is ExitStatus.PASSED, [event for event in events if differs(event)]
         program = os.readlink(f"/proc/{guest._keeper}/exe")
         executed = [pid for pid in descendants(guest._keeper) if executes_another(pid, program)]
@@ -160,7 +160,7 @@ def test_a_kernel_boots_where_ptrace_knows_few_registers(
     monkeypatch.setattr(uml, "has_many_registers", lambda: True)
     with booting(find_kernel(name)) as guest:
         guest.wait_until_ready()
-        assert guest.run("scale", None, lambda _: None) is ExitStatus.PASSED
+        assert guest.run({"lab": "scale"}, None, lambda _: None) is ExitStatus.PASSED
 
 
 def resident_size(pid: int) -> float:
@@ -287,7 +287,7 @@ def test_a_guest_that_fails_in_a_lab_never_passes(
     try:
         guest.wait_until_ready()
         with pytest.raises(EngineError, match=said) as problem:
-            guest.run(how, None, events.append)
+            guest.run({"lab": how}, None, events.append)
     finally:
         guest.close()
     assert problem.value.status is ExitStatus.FAILED
@@ -300,7 +300,7 @@ def test_a_kernel_without_what_labs_need_cannot_run_them() -> None:
     with booting(replace(find_kernel(NEWEST), modules=None)) as guest:
         guest.wait_until_ready()
         events: list[Event] = []
-        assert guest.run("euid", None, events.append) is ExitStatus.CANNOT_RUN
+        assert guest.run({"lab": "euid"}, None, events.append) is ExitStatus.CANNOT_RUN
     assert isinstance(events[-1], RunEnded)
     assert "bridge" in events[-1].error
     assert "module" in events[-1].hint

@@ -232,7 +232,7 @@ def test_the_lab_shows_what_the_kernels_tests_show(
     events: list[Event] = []
     with booting(find_kernel(name), min(os.sched_getaffinity(0))) as guest:
         guest.wait_until_ready()
-        guest.run("euid", None, events.append)
+        guest.run({"lab": "euid"}, None, events.append)
     titles = {event.number: event.title for event in events if isinstance(event, StepStarted)}
     shown = {
         titles[event.number]: event.verdict for event in events if isinstance(event, StepEnded)

@@ -10,17 +10,8 @@ from labs.engine.backends.namespaces.backend import NamespacesBackend, open_name
 from labs.engine.catalogue import find_labs
 from labs.engine.errors import ExitStatus
 from labs.engine.layout import Layout
-from labs.engine.model import (
-    Concluded,
-    Event,
-    Finding,
-    HostPlan,
-    OpenedHost,
-    Quantity,
-    RunEnded,
-    StepEnded,
-    Verdict,
-)
+from labs.engine.model import Concluded, Event, Finding, Quantity, RunEnded, StepEnded, Verdict
+from labs.engine.plans import HostPlan, OpenedHost
 from labs.engine.runner import run_lab
 from labs.engine.script import HTTP_GET, Run, exactly
 from labs.engine.session import Session

@@ -23,18 +23,8 @@ from labs.engine.backends.namespaces.backend import NamespacesBackend, open_name
 from labs.engine.catalogue import find_labs
 from labs.engine.errors import ExitStatus
 from labs.engine.layout import Layout
-from labs.engine.model import (
-    Call,
-    CallResult,
-    Concluded,
-    Event,
-    HostPlan,
-    OpenedHost,
-    ProcessPlan,
-    StartedProcess,
-    StepEnded,
-    Verdict,
-)
+from labs.engine.model import Call, CallResult, Concluded, Event, StepEnded, Verdict
+from labs.engine.plans import HostPlan, OpenedHost, ProcessPlan, StartedProcess
 from labs.engine.runner import run_lab
 from labs.engine.script import Lab, Process, Socket
 from tests.support import need_program

@@ -13,7 +13,8 @@ import pytest
 from labs.engine.backend import Backend
 from labs.engine.backends.namespaces.backend import open_namespaces
 from labs.engine.layout import Layout
-from labs.engine.model import Call, HostPlan, ProcessPlan, Reference
+from labs.engine.model import Call, Reference
+from labs.engine.plans import HostPlan, ProcessPlan
 
 pytestmark = pytest.mark.namespaces
 

@@ -25,7 +25,8 @@ from tests.support import run as run_command
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from labs.engine.model import Event, HostPlan, OpenedHost, ProcessPlan, StartedProcess
+    from labs.engine.model import Event
+    from labs.engine.plans import HostPlan, OpenedHost, ProcessPlan, StartedProcess
     from labs.engine.script import Child, Host, Run
     from labs.nginx.lab import Plan, Server
 

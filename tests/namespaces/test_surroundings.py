@@ -15,7 +15,8 @@ import pytest
 from labs.engine.backends.namespaces.backend import NamespacesBackend, open_namespaces
 from labs.engine.catalogue import find_labs
 from labs.engine.layout import Layout
-from labs.engine.model import Call, ProcessPlan
+from labs.engine.model import Call
+from labs.engine.plans import ProcessPlan
 from labs.engine.record import SCHEMA
 from tests.support import ROOT, new_token, open_terminal, private_copy, run, wait_until
 

@@ -23,7 +23,7 @@ from labs.engine.model import (
     Tally,
     Verdict,
 )
-from labs.engine.runner import judge, run_lab
+from labs.engine.runner import run_lab
 from labs.engine.script import (
     EADDRINUSE,
     EPERM,
@@ -33,6 +33,7 @@ from labs.engine.script import (
     Run,
     between,
     exactly,
+    judge,
     lab,
 )
 

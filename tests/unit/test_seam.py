@@ -15,16 +15,13 @@ from labs.engine.model import (
     CallMade,
     Event,
     HostOpened,
-    HostPlan,
-    OpenedHost,
-    ProcessPlan,
     ProcessStarted,
     RunEnded,
-    StartedProcess,
     StepEnded,
     StepStarted,
     Verdict,
 )
+from labs.engine.plans import HostPlan, OpenedHost, ProcessPlan, StartedProcess
 from labs.engine.runner import plan_only, run_lab
 from labs.engine.script import EACCES, EADDRINUSE, OK, Run, exactly, lab, publication
 

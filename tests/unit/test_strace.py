@@ -5,7 +5,8 @@ import socket
 
 import pytest
 
-from labs.engine.model import Call, CallResult, Credentials, Publication, Reference, Value
+from labs.engine.model import Call, CallResult, Credentials, Reference, Value
+from labs.engine.plans import Publication
 from labs.engine.strace import show_address, show_call, show_publication, show_result
 
 ALICE = Credentials(64001, 64001, 64001, 64001)

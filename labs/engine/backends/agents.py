@@ -14,7 +14,7 @@ from labs.engine.backends.codec import (
     encode_call,
 )
 from labs.engine.errors import BindlabError, EngineError
-from labs.engine.model import StartedProcess
+from labs.engine.plans import StartedProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -22,19 +22,14 @@ from labs.engine.backends.fake_kernel import (
 from labs.engine.backends.fake_process import UIDS, FakeProcess
 from labs.engine.capabilities import capability_mask
 from labs.engine.errors import CannotRun, EngineError, LabError, Unsupported
-from labs.engine.model import (
-    CallResult,
-    Credentials,
-    Observation,
-    OpenedHost,
-    Reference,
-    StartedProcess,
-)
+from labs.engine.model import CallResult, Credentials, Observation, Reference
+from labs.engine.plans import OpenedHost, StartedProcess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from labs.engine.model import Call, HostPlan, ProcessPlan, Value
+    from labs.engine.model import Call, Value
+    from labs.engine.plans import HostPlan, ProcessPlan
 
 
 class FakeBackend:
@@ -63,7 +58,9 @@ class FakeBackend:
         return OpenedHost()
 
     def start_process(self, plan: ProcessPlan) -> StartedProcess:
-        """See `Backend.start_process`."""
+        """See `Backend.start_process`; Unsupported for a sandbox."""
+        if plan.sandbox:
+            raise Unsupported("A fake runs no strange programs.")
         outer_uid = plan.uid if plan.outer_uid is None else plan.outer_uid
         if outer_uid not in UIDS:
             raise CannotRun(f"Could not take uid {outer_uid}: Invalid argument.")

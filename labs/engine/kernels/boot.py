@@ -74,12 +74,16 @@ class Guest:
         raise CannotRun(f"{self} answered nonsense: {answer}.", self._console_end())
 
     def run(
-        self, lab: str, seed: int | None, emit: Callable[[Event], None], language: str = ENGLISH
+        self,
+        request: Message,
+        seed: int | None,
+        emit: Callable[[Event], None],
+        language: str = ENGLISH,
     ) -> ExitStatus:
-        """Run a lab inside and emit its events as they come; raises EngineError or CannotRun."""
+        """Run a lab inside, or a check, and emit its events; raises EngineError or CannotRun."""
         self._send(
             {
-                "lab": lab,
+                **request,
                 "seed": seed,
                 "language": language,
                 "deadline": DEADLINE * self._slowness,

@@ -24,27 +24,24 @@ from labs.engine.agent import (
     take_steps,
 )
 from labs.engine.backends.namespaces.init import (
-    CLONE_NEWIPC,
-    CLONE_NEWPID,
     MOUNT_ATTR_RDONLY,
-    MS_NODEV,
-    MS_NOSUID,
     make_mount_namespace,
-    mount,
     set_mount_attributes,
 )
 from labs.engine.backends.namespaces.keeper import part_from
 from labs.engine.capabilities import capability_mask
-from labs.engine.kernels.restriction import (
-    PR_SET_NO_NEW_PRIVS,
-    hide_extended_registers,
-    restrict,
-)
+from labs.engine.kernels.restriction import hide_extended_registers, restrict
 from labs.engine.system import (
+    CLONE_NEWIPC,
     CLONE_NEWNET,
+    CLONE_NEWPID,
     CLONE_NEWUSER,
+    MS_NODEV,
+    MS_NOSUID,
+    PR_SET_NO_NEW_PRIVS,
     PR_SET_PDEATHSIG,
     limit_bounding_set,
+    mount,
     prctl,
     set_capabilities,
     unshare,

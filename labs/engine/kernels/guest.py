@@ -15,18 +15,19 @@ import stat
 import struct
 import sys
 import tty
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labs.engine.agent import encode
-from labs.engine.backends.namespaces.init import mount
 from labs.engine.kernels.dependencies import loading_order, read_dependencies
-from labs.engine.system import checked, libc
+from labs.engine.system import MS_MOVE, checked, libc, mount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from labs.engine.agent import Message
     from labs.engine.model import Event
+    from labs.engine.runner import Scenario
 
 MODULES_VARIABLE = "BINDLAB_MODULES"
 ENTROPY_VARIABLE = "BINDLAB_ENTROPY"
@@ -36,7 +37,6 @@ OVERLAY = "overlay"
 STAGE = "/proc"  # a folder that every root has, and that is not needed as long as there is no /proc
 # What labs need, and what those need; the evidence comes through *_diag.
 MODULES = ("ipv6", "veth", "bridge", "inet_diag", "tcp_diag", "udp_diag")
-MS_MOVE = 8192
 POWER_OFF = 0x4321FEDC  # LINUX_REBOOT_CMD_POWER_OFF of reboot(2)
 TERMINAL = os.makedev(4, 1)  # /dev/tty1, the second console of a UML guest
 
@@ -160,20 +160,36 @@ def serve(channel: Channel) -> None:
     while (request := channel.receive()) is not None:
         match request:
             case {
-                "lab": str(name),
                 "seed": None | int() as seed,
                 "language": str(language),
                 "deadline": float(deadline),
             }:
-                channel.send(run(channel, name, seed, language, deadline))
+                channel.send(run(channel, request, seed, language, deadline))
             case _:
                 raise ValueError(request)
 
 
-def run(channel: Channel, name: str, seed: int | None, language: str, deadline: float) -> Message:
-    """Run one lab and tell its events; returns the last word on it."""
-    from labs.engine.backends.namespaces.backend import open_namespaces
+def find_scenario(request: Message) -> Scenario:
+    """The lab that is asked for, or the attempt at a challenge; raises UsageError."""
     from labs.engine.catalogue import find_lab
+
+    match request:
+        case {"lab": str(name)}:
+            return find_lab(name, f"labs.{name}.lab")
+        case {"challenge": str(name), "folder": str(folder)}:
+            from labs.engine.attempt import Attempt
+            from labs.engine.catalogue import find_challenge
+            from labs.engine.submission import read_submission
+
+            return Attempt(find_challenge(name), read_submission(Path(folder)))
+    raise ValueError(request)
+
+
+def run(
+    channel: Channel, request: Message, seed: int | None, language: str, deadline: float
+) -> Message:
+    """Run one lab or check and tell its events; returns the last word on it."""
+    from labs.engine.backends.namespaces.backend import open_namespaces
     from labs.engine.errors import BindlabError
     from labs.engine.layout import Layout
     from labs.engine.model import StepStarted
@@ -187,8 +203,7 @@ def run(channel: Channel, name: str, seed: int | None, language: str, deadline: 
 
     try:
         with open_namespaces(deadline) as backend:
-            lab = find_lab(name, f"labs.{name}.lab")
-            status = run_lab(lab, backend, Layout(seed), [tell], language)
+            status = run_lab(find_scenario(request), backend, Layout(seed), [tell], language)
     except BindlabError as error:
         return {"error": error.message, "hint": error.hint, "status": int(error.status)}
     return {"end": int(status)}

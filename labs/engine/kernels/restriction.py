@@ -13,7 +13,7 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
-from labs.engine.system import checked, libc, prctl
+from labs.engine.system import PR_SET_NO_NEW_PRIVS, checked, libc, prctl
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,6 @@ LANDLOCK_RULE_PATH_BENEATH = 1
 CHANGES = 0x1FFF & ~0b1101
 REFER, TRUNCATE = 1 << 13, 1 << 14
 BIND_TCP, CONNECT_TCP = 1, 2
-PR_SET_NO_NEW_PRIVS = 38
 PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
 SECCOMP_RET_KILL_PROCESS = 0x80000000

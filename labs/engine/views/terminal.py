@@ -20,6 +20,7 @@ from labs.engine.errors import output_error
 from labs.engine.model import (
     ENGINE,
     PLAN,
+    Advised,
     CallMade,
     Concluded,
     Event,
@@ -49,6 +50,7 @@ TEXT_WIDTH = 88
 PLAIN_WIDTH = 120
 COLUMNS = ("socket", "state", "owner", "held by", "reuse", "queue", "inode")
 MANY_CALLS = 12
+EXECUTED = ("execve(", "write(2, ", "+++ ")  # what is told of programs that no agent drives
 WORDS = Path(__file__).parent  # where the translation of what stands here is
 
 # Users in order of appearance; always beside their names, and apart for colour-blind eyes.
@@ -130,6 +132,9 @@ class TerminalView:
                 self._calls.append(event)
             case StepEnded():
                 self._end_step(event)
+                self._flush()
+            case Advised():
+                self._print_text(self._say("Hint: {text}", {"text": event.text}), "yellow")
                 self._flush()
             case Concluded():
                 self._print()
@@ -299,7 +304,8 @@ class TerminalView:
 
     def _print_credentials(self, evidence: Iterable[Evidence], calls: Sequence[CallMade]) -> None:
         """Of who made calls: uids that differ, and capabilities that one would not expect."""
-        acting = {call.process: call.uid for call in calls}
+        # What has taken a process's place has uids of its own by now.
+        acting = {call.process: call.uid for call in calls if not call.call.startswith(EXECUTED)}
         refused = {call.process for call in calls if call.errno}
         for process in (process for host in evidence for process in host.processes):
             inner, outer = acting.get(process.name), process.credentials.effective

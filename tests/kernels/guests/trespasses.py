@@ -9,8 +9,8 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from labs.engine.backends.namespaces.init import mount
 from labs.engine.kernels import guest
+from labs.engine.system import mount
 from tests.kernels.guests.common import power_off
 
 if TYPE_CHECKING:

@@ -25,14 +25,15 @@ from labs.engine.backends.docker.making import LOOPBACK, Maker
 from labs.engine.backends.docker.relay import FIRST, RELAY
 from labs.engine.backends.docker.watchdog import watched_run
 from labs.engine.errors import BindlabError, CannotRun, EngineError, LabError, Unsupported
-from labs.engine.model import Needs, Observation, OpenedHost
+from labs.engine.model import Observation
+from labs.engine.plans import Needs, OpenedHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from labs.engine.agent import Message
     from labs.engine.backends.docker.client import APIClient
-    from labs.engine.model import HostPlan, ProcessPlan, StartedProcess
+    from labs.engine.plans import HostPlan, ProcessPlan, StartedProcess
 
 DEADLINE = 15.0  # seconds: for an answer that should take milliseconds
 ALLOW_OBSERVING = (
@@ -92,7 +93,9 @@ class DockerBackend(AgentBackend):
         return OpenedHost(self._maker.find_machine_port(container, plan.publication))
 
     def start_process(self, plan: ProcessPlan) -> StartedProcess:
-        """See `Backend.start_process`."""
+        """See `Backend.start_process`; Unsupported for a sandbox."""
+        if plan.sandbox:
+            raise Unsupported("Strange programs run in no container.")
         self._host(plan.host)
         container = (self._starting.pop(plan, None) or self._submit(plan)).result()
         self._containers[plan.name] = container

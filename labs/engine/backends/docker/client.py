@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
     from labs.engine.agent import Json
-    from labs.engine.model import Publication
+    from labs.engine.plans import Publication
 
 MINIMUM_API = (1, 41)  # Docker 20.10
 TIMEOUT = 60  # seconds: for one answer of the engine; a container of a busy one may take some

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from labs.engine.backends.docker.client import APIClient, HostConfig
     from labs.engine.backends.docker.labels import RunLabels
     from labs.engine.backends.docker.watchdog import Watchdog
-    from labs.engine.model import HostPlan, ProcessPlan, Publication
+    from labs.engine.plans import HostPlan, ProcessPlan, Publication
 
 ROOT = "/opt/bindlab"
 START = (

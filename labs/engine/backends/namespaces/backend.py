@@ -17,14 +17,14 @@ from labs.engine.backends.namespaces.keeper import keep
 from labs.engine.backends.namespaces.missing import explain, with_alternative
 from labs.engine.capabilities import capability_mask
 from labs.engine.errors import BindlabError, CannotRun, EngineError, LabError, Unsupported
-from labs.engine.model import OpenedHost
+from labs.engine.plans import OpenedHost
 from labs.engine.spawned import find_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from labs.engine.agent import Message
-    from labs.engine.model import HostPlan, ProcessPlan, StartedProcess
+    from labs.engine.plans import HostPlan, ProcessPlan, StartedProcess
 
 DEADLINE = 10.0  # seconds: for an answer that should take milliseconds
 WIRINGS_AHEAD = 8  # hosts that may be made while one is being wired
@@ -93,7 +93,10 @@ class NamespacesBackend(AgentBackend):
         if plan.program:
             check_installed(plan.program)
         self._settle()
-        request: Message = {
+        if plan.sandbox:
+            request: Message = {"do": "start a sandbox", "name": plan.name}
+            return self._add_process(plan.name, plan.host, self._host(plan.host), request)
+        request = {
             "do": "start",
             "name": plan.name,
             "uid": plan.uid,

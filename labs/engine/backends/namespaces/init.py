@@ -21,12 +21,23 @@ from labs.engine.agent import (
     move_channel,
     take_steps,
 )
+from labs.engine.backends.namespaces.sandbox import Sandbox
 from labs.engine.system import (
+    CLONE_NEWIPC,
     CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
     CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_REC,
     PR_SET_PDEATHSIG,
     checked,
     libc,
+    mount,
     prctl,
     setns,
     stay_readable,
@@ -41,16 +52,7 @@ if TYPE_CHECKING:
 
     from labs.engine.agent import Message
 
-CLONE_NEWNS = 0x00020000
-CLONE_NEWUTS = 0x04000000
-CLONE_NEWIPC = 0x08000000
-CLONE_NEWPID = 0x20000000
 HOST_NAMESPACES = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET
-MS_NOSUID = 0x2
-MS_NODEV = 0x4
-MS_NOEXEC = 0x8
-MS_REC = 0x4000
-MS_PRIVATE = 0x40000
 AT_FDCWD = -100
 AT_RECURSIVE = 0x8000
 MOUNT_ATTR_RDONLY = 0x1
@@ -58,13 +60,6 @@ SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
 IN6_ADDR_GEN_MODE_NONE = 1
 SYS_MOUNT_SETATTR = 442  # the same number on every architecture (since 5.12)
-
-
-def mount(
-    source: bytes, target: bytes, kind: bytes | None, flags: int = 0, data: bytes | None = None
-) -> None:
-    """mount(2)."""
-    checked(libc.mount(source, target, kind, flags, data))
 
 
 def make_mount_namespace() -> None:
@@ -155,7 +150,7 @@ def become_host(request: Message, stream: Stream) -> NoReturn:
         ),
         ("become a host's root", become_root),
     )
-    WarmParent(stream).serve()
+    WarmParent(stream, Sandbox).serve()
 
 
 def bring_up_loopback() -> None:

@@ -1,0 +1,99 @@
+"""Checks a trainee's program, and says what to do next."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labs.engine.attempt import Attempt
+from labs.engine.catalogue import find_challenge
+from labs.engine.errors import ExitStatus, UsageError
+from labs.engine.exercises.progress import open_progress
+from labs.engine.exercises.workplace import Workplace
+from labs.engine.runner import Options, run_labs
+from labs.engine.translation import ENGLISH, check_language
+from labs.engine.views.exercise import ExerciseView
+
+if TYPE_CHECKING:
+    from labs.engine.challenge import Challenge
+    from labs.engine.exercises.progress import Entry
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """How to check: `kernel` is what boots, `json` and `junit` the names of files."""
+
+    kernel: str | None = None
+    json: str | None = None
+    junit: str | None = None
+    language: str = ENGLISH
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A challenge that the trainee has started."""
+
+    challenge: Challenge
+    entry: Entry
+
+    @property
+    def workplace(self) -> Workplace:
+        """Its work folder."""
+        return Workplace(Path(self.entry.folder), self.challenge)
+
+
+def check_exercise(name: str, options: CheckOptions) -> ExitStatus:
+    """Run the check of an exercise; UNSOLVED where the program does not do what it is to do."""
+    check_language(options.language)
+    exercise = find_exercise(name)
+    view = ExerciseView(options.language)
+    workplace = exercise.workplace
+    submission = workplace.read()
+    if workplace.is_untouched(submission):
+        view.show_untouched(name, workplace.program)
+        return ExitStatus.UNSOLVED
+    with workplace.busy():
+        status = run_labs(
+            [Attempt(exercise.challenge, submission)],
+            Options(
+                seed=exercise.entry.seed,
+                json=options.json,
+                kernel=options.kernel,
+                language=options.language,
+            ),
+        )
+    entry = note_check(name, status)
+    if status is ExitStatus.PASSED:
+        view.show_solved(exercise.challenge)
+    elif status is ExitStatus.UNSOLVED:
+        view.show_next(name, len(exercise.challenge.hints) - entry.hints)
+    return status
+
+
+def find_exercise(name: str) -> Exercise:
+    """The exercise of this name, which was started; UsageError where it was not."""
+    challenge = find_challenge(name)
+    entry = open_progress().read().get(name)
+    if entry is None:
+        raise UsageError(f"The exercise {name} was not started.", f"invoke exercise.start {name}")
+    return Exercise(challenge, entry)
+
+
+def note_check(name: str, status: ExitStatus) -> Entry:
+    """Count a check, and keep the day of the first pass."""
+
+    def count(entry: Entry | None) -> Entry:
+        assert entry
+        passed = entry.passed
+        if status is ExitStatus.PASSED and not passed:
+            passed = today()
+        return replace(entry, checks=entry.checks + 1, passed=passed)
+
+    return open_progress().change(name, count)
+
+
+def today() -> str:
+    """This day, as YYYY-MM-DD."""
+    return time.strftime("%Y-%m-%d")

@@ -1,0 +1,104 @@
+"""What a trainee does between two checks: start, hint, solution, reset, and look where one is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labs.engine.catalogue import find_challenge, find_challenges
+from labs.engine.errors import ExitStatus, UsageError
+from labs.engine.exercises.check import find_exercise, today
+from labs.engine.exercises.progress import Entry, open_progress
+from labs.engine.exercises.workplace import Workplace, usual_folder
+from labs.engine.translation import check_language, read_translation
+from labs.engine.views.exercise import ExerciseView
+
+if TYPE_CHECKING:
+    from labs.engine.challenge import Challenge
+
+
+def start_exercise(name: str, folder: str, seed: int | None, language: str) -> ExitStatus:
+    """Put the template into the work folder, and show the task; again, where it was started."""
+    view = make_view(language)
+    challenge = find_challenge(name)
+
+    def begin(entry: Entry | None) -> Entry:
+        place = str(Path(folder).absolute()) if folder else str(usual_folder(name))
+        if entry is None:
+            return Entry(place, seed, today())
+        return replace(
+            entry,
+            folder=place if folder else entry.folder,
+            seed=entry.seed if seed is None else seed,
+        )
+
+    progress = open_progress()
+    place = Workplace(Path(begin(progress.read().get(name)).folder), challenge)
+    is_new = place.fill()
+    entry = progress.change(name, begin)
+    view.show_start(challenge, place.program, entry.seed, is_new=is_new)
+    return ExitStatus.PASSED
+
+
+def give_hint(name: str, language: str) -> ExitStatus:
+    """Show the hints that were given, and the next one."""
+    view = make_view(language)
+    exercise = find_exercise(name)
+    say = read_translation(exercise.challenge.folder, language).text
+    every = [say(hint) for hint in exercise.challenge.hints]
+
+    def count(entry: Entry | None) -> Entry:
+        assert entry
+        return replace(entry, hints=min(entry.hints + 1, len(every)))
+
+    given = open_progress().change(name, count).hints
+    view.show_hints(name, every[:given], len(every))
+    return ExitStatus.PASSED
+
+
+def show_solution(name: str, language: str) -> ExitStatus:
+    """Show a program that passes, to who has passed; UsageError for others."""
+    view = make_view(language)
+    exercise = find_exercise(name)
+    if not exercise.entry.passed:
+        raise UsageError(
+            f"The solution of {name} is for those who have one: the check has not passed yet.",
+            f"invoke exercise.hint {name}",
+        )
+    view.show_solution(exercise.challenge)
+    return ExitStatus.PASSED
+
+
+def reset_exercise(name: str, language: str) -> ExitStatus:
+    """Put the template into the work folder again; what was there is kept beside it."""
+    view = make_view(language)
+    exercise = find_exercise(name)
+    kept = exercise.workplace.reset()
+    view.show_reset(exercise.workplace.program, kept)
+    return ExitStatus.PASSED
+
+
+def show_progress(language: str) -> ExitStatus:
+    """Show all exercises, and where one stands with each."""
+    view = make_view(language)
+    progress = open_progress()
+    view.show_progress(find_challenges(), progress.read(), progress.path)
+    return ExitStatus.PASSED
+
+
+def make_view(language: str) -> ExerciseView:
+    """What shows exercises in a language; raises UsageError for one that there is not."""
+    check_language(language)
+    return ExerciseView(language)
+
+
+def find_next(challenges: list[Challenge], entries: dict[str, Entry]) -> Challenge | None:
+    """The first exercise that has not been passed."""
+    open_ones = (each for each in challenges if not passed(entries.get(each.name)))
+    return next(open_ones, None)
+
+
+def passed(entry: Entry | None) -> bool:
+    """Whether an exercise was passed."""
+    return bool(entry and entry.passed)

@@ -1,0 +1,106 @@
+"""A work folder: where the trainee writes the program of an exercise."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labs.engine.errors import UsageError
+from labs.engine.submission import PROGRAM, read_submission
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from labs.engine.challenge import Challenge
+    from labs.engine.submission import Submission
+
+HOME = "bindlab"  # in the trainee's home folder
+TEMPLATE = f"{PROGRAM}.py"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The work folder of one exercise."""
+
+    path: Path
+    challenge: Challenge
+
+    @property
+    def program(self) -> Path:
+        """Where the template is put."""
+        return self.path / TEMPLATE
+
+    def fill(self) -> bool:
+        """Put the template there, if there is no program yet; whether it was put.
+
+        UsageError where that cannot be.
+        """
+        if self.path.is_dir() and any(self.path.glob(f"{PROGRAM}*")):
+            return False
+        self._put(self.challenge.template)
+        return True
+
+    def reset(self) -> Path | None:
+        """Put the template there again; where what was there before is now, None for nowhere."""
+        kept = self._set_aside() if self.program.exists() else None
+        self._put(self.challenge.template)
+        return kept
+
+    def read(self) -> Submission:
+        """The program with what is beside it; raises UsageError."""
+        if not self.path.is_dir():
+            raise UsageError(
+                f"The work folder {self.path} is gone.",
+                f"invoke exercise.start {self.challenge.name}  makes it anew.",
+            )
+        return read_submission(self.path)
+
+    def is_untouched(self, submission: Submission) -> bool:
+        """Whether the program is still the template."""
+        return submission.content == self.challenge.template.read_bytes()
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """While it is checked; UsageError where another check is at work."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except OSError as error:
+            if error.errno != errno.EWOULDBLOCK:
+                raise
+            raise UsageError(
+                f"Another check of {self.challenge.name} is at work.", "One at a time."
+            ) from None
+        finally:
+            os.close(descriptor)
+
+    def _put(self, source: Path) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.program.write_bytes(source.read_bytes())
+            self.program.chmod(0o755)
+        except OSError as error:
+            raise UsageError(
+                f"Cannot write {self.program}: {error.strerror}.", "--folder FOLDER names another."
+            ) from error
+
+    def _set_aside(self) -> Path:
+        """Give the program another name, one that no file has; it is not executable there."""
+        for number in count(1):
+            kept = self.path / f"before-reset-{number}.py"
+            if not kept.exists():
+                self.program.rename(kept)
+                return kept
+        raise AssertionError
+
+
+def usual_folder(name: str) -> Path:
+    """Where the work folder of an exercise is, if nothing else is said."""
+    return Path(os.path.expanduser("~"), HOME, name)

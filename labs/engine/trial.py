@@ -1,0 +1,244 @@
+"""A trial: one run of a challenge's check, which starts a strange program and looks at it.
+
+The check is a script as a lab's is, and each of its steps states what is required. What the program
+does is judged by what the kernel says of its sockets and processes, and by what its clients get;
+its text is not looked at. The first step that goes otherwise ends the trial.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import TYPE_CHECKING
+
+from labs.engine.capabilities import capability_mask
+from labs.engine.errors import LabError
+from labs.engine.model import Call, Credentials, Failed, ProcessRow, Verdict
+from labs.engine.programs import Program
+from labs.engine.remote import Process
+from labs.engine.script import Run, Step
+from labs.engine.waiting import INTERVAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import TypeVar
+
+    from labs.engine.model import Expectation, Outcome, StepStarted
+    from labs.engine.remote import Host
+    from labs.engine.session import Session
+    from labs.engine.submission import Submission
+    from labs.engine.translation import Translation
+
+    Item = TypeVar("Item")
+
+PATIENCE = 5.0  # seconds for a program to do what it is started for
+PIECE = 96 << 10  # bytes of a file in one message
+LAST_LINES = 4  # of a program that has ended
+
+# What is said of any program, where the check itself has nothing that fits better.
+EXCEEDED = {
+    "processes": "Your program had more than 50 processes at once. All of them were ended.",
+    "memory": "Your program took more than 512 MiB of memory. All its processes were ended.",
+    "seconds": "Your program was still at work after two minutes, and was ended.",
+}
+ENDED = (
+    "Your program has ended by itself, with status {status}. The lines above are its last words."
+)
+ENDED_SILENT = "Your program has ended by itself, with status {status}, and without a word."
+SIGNALLED = "Your program was ended by signal {signal}."
+NOT_STARTED = {
+    "ENOENT": "The first line of your program names an interpreter that is not on this machine, or "
+    "that a sandbox does not see: only what is in /usr, /opt and /nix is there.",
+    "ENOEXEC": "Your program is neither a compiled one nor does it begin with #! and the path of "
+    "its interpreter.",
+}
+
+
+class TrialOver(Exception):
+    """Raised after a step that went otherwise: what comes after it cannot be judged."""
+
+
+class Trial(Run):
+    """One run of a check, as its script sees it."""
+
+    def __init__(
+        self,
+        session: Session,
+        translation: Translation,
+        submission: Submission,
+        advice: Mapping[str, str],
+    ) -> None:
+        super().__init__(session, translation)
+        self._submission = submission
+        self._advice = advice
+        self._sandboxes: dict[str, Process] = {}
+        self._programs: list[Program] = []
+        self._let_go: set[str] = set()
+
+    def uid(self, user: str) -> int:
+        """The uid of a user, to give it to the program."""
+        return self._session.layout.uid(user)
+
+    def shuffled(self, items: Iterable[Item]) -> list[Item]:
+        """Some items in an order that --seed changes."""
+        return self._session.layout.shuffled(items)
+
+    def step(self, title: str, *, expect: Expectation, why: str, **values: object) -> Requirement:
+        """What is required of the program, and why; the trial ends where it is not met."""
+        plan = self._plan_step(title, expect, why, values)
+        return Requirement(self._session, plan, self._translation, self)
+
+    def start(
+        self,
+        name: str,
+        host: Host,
+        *arguments: object,
+        user: str,
+        capabilities: Sequence[str] = (),
+    ) -> Program:
+        """Start the program on a host under a user, with these arguments; inside of a step.
+
+        `name` is what the run calls it. It has the capabilities(7) that are named and no others.
+        """
+        sandbox = self._sandbox(host)
+        uid = self.uid(user)
+        words = tuple(str(argument) for argument in arguments)
+        program = self._submission.program
+        mask = capability_mask(capabilities)
+        call = Call("execve", (program, words, uid, mask))
+        shown = f"execve({json.dumps(program)}, {json.dumps([program, *words])})"
+        credentials = Credentials(uid, uid, uid, uid)
+        pid = self._session.start_program(sandbox.name, name, call, shown, credentials)
+        started = Program(self._session, sandbox, name, pid, is_known=True)
+        self._programs.append(started)
+        return started
+
+    def settle(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
+        """Wait until the condition holds; False where it does not in time, or a program ends.
+
+        A program whose end is nothing wrong was `expected_to_end` before.
+        """
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline or self.ended():
+                return condition()
+            time.sleep(INTERVAL)
+        return True
+
+    def expect_end(self, program: Program) -> None:
+        """From now on it is nothing wrong if this program ends."""
+        self._let_go.add(program.name)
+
+    def ended(self) -> list[Program]:
+        """The programs that have ended and should not have."""
+        return [
+            program
+            for program in self._programs
+            if program.name not in self._let_go and program.status is not None
+        ]
+
+    def family(self, program: Program) -> list[ProcessRow]:
+        """The processes that came of a program and run: itself, its children, and theirs."""
+        rows = {row.pid: row for row in program.host.processes()}
+        found: list[ProcessRow] = []
+        pids = [program.pid]
+        while pids:
+            pid = pids.pop()
+            if pid in rows:
+                found.append(rows[pid])
+                pids += self._sandboxes[program.host.name].list_children(rows[pid])
+        return found
+
+    def listeners(self, program: Program, port: int) -> list[int]:
+        """The inodes of the listeners on a port that processes of a program hold."""
+        held = {socket.inode for row in self.family(program) for socket in row.sockets}
+        return [inode for inode in program.host.queues(port) if inode in held]
+
+    def find_fault(self) -> tuple[str, str, Mapping[str, object]] | None:
+        """What went wrong with any program, whatever it was for: advice by name, with values."""
+        for sandbox in self._sandboxes.values():
+            kind = str(self._session.consult(sandbox.name, Call("read_exceeded")))
+            if kind:
+                return kind, EXCEEDED[kind], {}
+        for program in self.ended():
+            status = program.status or 0
+            if status < 0:
+                return "ended", SIGNALLED, {"signal": -status}
+            words = ENDED if program.output.strip() else ENDED_SILENT
+            return "ended", words, {"status": status}
+        return None
+
+    def tell_endings(self) -> None:
+        """Show how programs have ended that should not have, and what they wrote last."""
+        for program in self.ended():
+            for line in program.output.splitlines()[-LAST_LINES:]:
+                self._session.quote(program.name, line)
+            status = program.status or 0
+            how = f"killed by signal {-status}" if status < 0 else f"exited with {status}"
+            self._session.tell(program.name, f"+++ {how} +++")
+
+    def advice(self, name: str) -> str:
+        """The advice of this name; LabError where the challenge has none."""
+        if name not in self._advice:
+            raise LabError(f"The challenge has no advice named {name}.")
+        return self._advice[name]
+
+    def _sandbox(self, host: Host) -> Process:
+        """The sandbox of a host, which has the submission's files."""
+        if host.name not in self._sandboxes:
+            name = f"init-{host.name}" if self._sandboxes else "init"
+            pid = self._session.start_process(name, host.name, "root", (), "", "", sandbox=True)
+            sandbox = self._sandboxes[host.name] = Process(self._session, name, host, pid)
+            for file in self._submission.files:
+                for call in write_calls(file.path, file.content, file.is_executable):
+                    self._session.consult(sandbox.name, call)
+        return self._sandboxes[host.name]
+
+
+def write_calls(path: str, content: bytes, is_executable: bool) -> Iterable[Call]:
+    """The calls by which a file comes to a sandbox."""
+    mode = 0o555 if is_executable else 0o444
+    for start in range(0, max(len(content), 1), PIECE):
+        piece = base64.b64encode(content[start : start + PIECE]).decode()
+        yield Call("write_file", (path, piece, mode))
+
+
+class Requirement(Step):
+    """A step of a check: what is required; it may have advice for when it is not met."""
+
+    def __init__(
+        self, session: Session, plan: StepStarted, translation: Translation, trial: Trial
+    ) -> None:
+        super().__init__(session, plan, translation)
+        self._trial = trial
+        self._chosen: tuple[str, Mapping[str, object]] | None = None
+
+    def advise(self, name: str, *, when: bool = True, **values: object) -> None:
+        """Give this advice if the step goes otherwise; of several the last that fits."""
+        if when:
+            self._trial.advice(name)
+            self._chosen = name, values
+
+    def _end(self, outcome: Outcome, verdict: Verdict) -> None:
+        if verdict is not Verdict.DIFFERS:
+            super()._end(outcome, verdict)
+            return
+        self._trial.tell_endings()
+        super()._end(outcome, verdict)
+        self._give_advice(outcome)
+        raise TrialOver
+
+    def _give_advice(self, outcome: Outcome) -> None:
+        fault = self._trial.find_fault()
+        if isinstance(outcome, Failed) and outcome.call == "execve":
+            text = NOT_STARTED.get(outcome.errno)
+            fault = ("not-started", text, {}) if text else None
+        if fault and (fault[0] != "ended" or self._chosen is None):
+            name, template, values = fault
+        elif self._chosen:
+            name, values = self._chosen
+            template = self._trial.advice(name)
+        else:
+            return
+        self._session.advise(name, self._translation.text(template, values))

@@ -1,0 +1,152 @@
+"""What a trainee reads between two checks: the task, hints, why a solution works, what is next."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markdown import Markdown
+from rich.text import Text
+
+from labs.engine.errors import output_error, standard_output
+from labs.engine.translation import ENGLISH, read_translation
+from labs.engine.views.terminal import TEXT_WIDTH, aligned, make_console
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from labs.engine.challenge import Challenge
+    from labs.engine.exercises.progress import Entry
+
+WORDS = Path(__file__).parent
+
+
+class ExerciseView:
+    """Writes to standard output, in one language."""
+
+    def __init__(self, language: str) -> None:
+        self._console = make_console(standard_output())
+        self._language = language
+        self._say = read_translation(WORDS, language).text
+
+    def show_start(
+        self, challenge: Challenge, program: Path, seed: int | None, *, is_new: bool
+    ) -> None:
+        """The task, and where the program is."""
+        self._show_page(challenge.task(self._language))
+        self._print()
+        text = (
+            "The program to begin with is {program}."
+            if is_new
+            else "Your program in {program} was left as it is."
+        )
+        self._print(self._say(text, {"program": program}))
+        if seed is not None:
+            self._print(
+                self._say("Ports, users and orders are those of seed {seed}.", {"seed": seed})
+            )
+        self._print_command(f"exercise.check {challenge.name}", "Write it, then:")
+        self._print_command(f"exercise.hint {challenge.name}", "If you are stuck:")
+
+    def show_untouched(self, name: str, program: Path) -> None:
+        """The program is still the template."""
+        text = "{program} is still as it was given to you."
+        self._print(self._say(text, {"program": program}), "yellow")
+        self._print_command(f"exercise.start {name}", "The task once more:")
+
+    def show_solved(self, challenge: Challenge) -> None:
+        """Why it works."""
+        self._print()
+        self._print(self._say("Solved."), "bold green")
+        self._print()
+        self._show_page(challenge.why(self._language))
+        self._print()
+        self._print_command(f"exercise.solution {challenge.name}", "How others may do it:")
+        self._print_command("exercise.progress", "What comes next:")
+
+    def show_next(self, name: str, hints_left: int) -> None:
+        """What to do after a check that failed."""
+        if hints_left:
+            text = "Not solved yet. {count} more hints are there:"
+            if hints_left == 1:
+                text = "Not solved yet. One more hint is there:"
+            self._print_command(f"exercise.hint {name}", text, count=hints_left)
+        else:
+            self._print_command(f"exercise.check {name}", "Not solved yet. Change it, then:")
+
+    def show_hints(self, name: str, given: Sequence[str], count: int) -> None:
+        """The hints so far, each saying more than the one before."""
+        for number, hint in enumerate(given, 1):
+            title = self._say("Hint {number} of {count}", {"number": number, "count": count})
+            self._print(title, "bold")
+            self._print_wrapped(hint)
+        if len(given) < count:
+            self._print_command(f"exercise.hint {name}", "The next one says more:")
+
+    def show_solution(self, challenge: Challenge) -> None:
+        """A program that passes."""
+        fence = "```"
+        self._show_markdown(f"{fence}python\n{challenge.solution.read_text()}{fence}")
+
+    def show_reset(self, program: Path, kept: Path | None) -> None:
+        """The template is there again."""
+        if kept:
+            self._print(self._say("What was there is kept in {kept}.", {"kept": kept}))
+        self._print(self._say("The program to begin with is {program}.", {"program": program}))
+
+    def show_progress(
+        self, challenges: Sequence[Challenge], entries: Mapping[str, Entry], path: Path
+    ) -> None:
+        """All exercises in the order of the course, where one stands, and which is next."""
+        head = ("lab", "exercise", "", "checks", "hints", "what it asks for")
+        rows = [tuple(self._say(word) if word else "" for word in head)]
+        rows += [self._row(challenge, entries.get(challenge.name)) for challenge in challenges]
+        first, *lines = aligned(rows)
+        self._print(first, "dim")
+        for line, challenge in zip(lines, challenges, strict=True):
+            entry = entries.get(challenge.name)
+            self._print(line, "green" if entry and entry.passed else "")
+        done = sum(bool(entry.passed) for entry in entries.values())
+        self._print()
+        text = "{done} of {count} are solved. Kept in {path}."
+        values = {"done": done, "count": len(challenges), "path": path}
+        self._print(self._say(text, values), "dim")
+        for challenge in challenges:
+            entry = entries.get(challenge.name)
+            if not (entry and entry.passed):
+                verb = "check" if entry else "start"
+                self._print_command(f"exercise.{verb} {challenge.name}", "Next:")
+                return
+
+    def _row(self, challenge: Challenge, entry: Entry | None) -> tuple[str, ...]:
+        state = "" if entry is None else self._say("solved" if entry.passed else "begun")
+        title = read_translation(challenge.folder, self._language).text(challenge.title)
+        counts = ("", "") if entry is None else (str(entry.checks), str(entry.hints))
+        return (challenge.lab, challenge.name, state, *counts, title)
+
+    def _show_page(self, path: Path) -> None:
+        """A page of Markdown; in English where there is none in the view's language."""
+        if not path.exists():
+            path = path.with_name(path.name.replace(f".{self._language}.", f".{ENGLISH}."))
+        self._show_markdown(path.read_text(encoding="utf-8"))
+
+    def _show_markdown(self, text: str) -> None:
+        width = min(self._console.width, TEXT_WIDTH)
+        text = re.sub(r"^# ", "## ", text)  # the first heading would be put in the middle
+        page = Markdown(text, code_theme="ansi_light", hyperlinks=False)
+        try:
+            self._console.print(page, width=width)
+        except OSError as error:
+            raise output_error(error) from error
+
+    def _print_command(self, command: str, text: str, **values: object) -> None:
+        said = self._say(text, values or None)
+        self._console.write_line(Text.assemble(said, "  ", (f"invoke {command}", "bold")))
+
+    def _print_wrapped(self, text: str) -> None:
+        for line in self._console.indented(Text(text)):
+            self._console.write_line(line)
+
+    def _print(self, text: str = "", style: str = "") -> None:
+        self._console.write_line(Text(text, style))
