@@ -47,6 +47,7 @@ def lose_a_member(run: Run, server: Host, elsewhere: Host) -> None:
     with run.step(
         "It is killed by SIGKILL",
         expect=exactly(CLIENTS, "requests lost"),
+        soon=True,
         why="The kernel closes its listener, and resets all that wait there "
         "(inet_csk_listen_stop()). Then the others answer whatever comes.",
     ) as step:

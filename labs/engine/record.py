@@ -18,6 +18,7 @@ from labs.engine.model import (
     HostOpened,
     Measured,
     Ok,
+    Predicted,
     ProcessStarted,
     Quantity,
     Refused,
@@ -32,7 +33,7 @@ from labs.engine.model import (
 if TYPE_CHECKING:
     from labs.engine.agent import Json
 
-SCHEMA = 3
+SCHEMA = 4
 
 # Classes that stand where several could, and the name by which JSON tells them apart.
 KINDS: dict[type, str] = {
@@ -50,6 +51,7 @@ EVENTS: dict[type, str] = {
     HostOpened: "host_opened",
     ProcessStarted: "process_started",
     StepStarted: "step_started",
+    Predicted: "predicted",
     CallMade: "call_made",
     StepEnded: "step_ended",
     Concluded: "concluded",
@@ -66,6 +68,7 @@ class Record:
         self._hosts: list[Json] = []
         self._processes: list[Json] = []
         self._steps: list[Json] = []
+        self._predictions: list[Json] = []
         self._calls: list[Json] = []
 
     def __call__(self, event: Event) -> None:
@@ -84,6 +87,8 @@ class Record:
                 self._calls = []
                 unknown: dict[str, Json] = {"outcome": None, "verdict": None, "evidence": []}
                 self._steps.append({**data, "calls": self._calls, **unknown})
+            case Predicted():
+                self._predictions.append(data)
             case CallMade():
                 self._calls.append(data)
             case StepEnded():
@@ -98,6 +103,7 @@ class Record:
             "hosts": self._hosts,
             "processes": self._processes,
             "steps": self._steps,
+            "predictions": self._predictions,
             "conclusion": self._conclusion,
         }
 

@@ -1,4 +1,4 @@
-"""Finds out what a lab will probably ask its backend for, by running it on the fake backend."""
+"""Finds out what a lab will probably do and ask its backend for, by running it on the fake."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ import contextlib
 
 from labs.engine.backends.fake import FakeBackend
 from labs.engine.layout import Layout
-from labs.engine.model import HostPlan, Needs, OpenedHost, ProcessPlan, StartedProcess
+from labs.engine.model import (
+    Event,
+    HostPlan,
+    Needs,
+    OpenedHost,
+    ProcessPlan,
+    StartedProcess,
+    StepStarted,
+)
 from labs.engine.script import Lab, Run
 from labs.engine.session import Session
+from labs.engine.translation import ENGLISH, read_translation
 
 
 class NotingBackend(FakeBackend):
@@ -35,7 +44,24 @@ class NotingBackend(FakeBackend):
 def rehearse(lab: Lab, seed: int | None) -> Needs:
     """What the lab asks for as far as the fake can follow it; a kernel may lead it elsewhere."""
     backend = NotingBackend()
+    perform(lab, Session(backend, Layout(seed), lambda _event: None), ENGLISH)
+    return Needs(tuple(backend.hosts), tuple(backend.processes))
+
+
+def rehearse_steps(lab: Lab, seed: int | None, language: str) -> list[StepStarted]:
+    """The lab's steps, in this language, as far as the fake can follow it."""
+    steps: list[StepStarted] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, StepStarted):
+            steps.append(event)
+
+    perform(lab, Session(FakeBackend(), Layout(seed), note), language)
+    return steps
+
+
+def perform(lab: Lab, session: Session, language: str) -> None:
+    """Let a lab's script run as far as it goes."""
     # What is wrong with the lab, the run itself will say.
     with contextlib.suppress(Exception):
-        lab.script(Run(Session(backend, Layout(seed), lambda _event: None)))
-    return Needs(tuple(backend.hosts), tuple(backend.processes))
+        lab.script(Run(session, read_translation(lab.folder, language)))

@@ -171,14 +171,30 @@ class Run:
         """The port to use where one would usually write `usual`; --seed changes it."""
         return self._session.layout.port(usual)
 
-    def step(self, title: str, *, expect: Expectation, why: str, **values: object) -> "Step":
-        """One thing done and what is expected of it; `why` is the reason, in a sentence or two."""
+    def step(
+        self,
+        title: str,
+        *,
+        expect: Expectation,
+        why: str,
+        soon: bool = False,
+        see: str = "",
+        **values: object,
+    ) -> "Step":
+        """One thing done and what is expected of it; `why` is the reason, in a sentence or two.
+
+        A step that says `soon` has to follow the one before it at once, for what that has left does
+        not last: nobody is waited for in between. `see` is the lab that explains best what this
+        step shows, where that is another one.
+        """
         say = self._translation
         plan = StepStarted(
             self._session.step_number,
             say.text(title, values),
             say.expectation(expect),
             say.text(why, values),
+            soon,
+            see,
         )
         return Step(self._session, plan, say)
 

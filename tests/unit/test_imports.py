@@ -16,7 +16,7 @@ ADAPTERS = {
     "pyroute2": {"labs.engine.backends.namespaces.network"},
     "rich": {
         f"labs.engine.views.{view}"
-        for view in ("classroom", "matrix", "progress", "terminal", "verdicts")
+        for view in ("classroom", "matrix", "progress", "question", "terminal", "verdicts")
     },
     "invoke": {"labs.engine.command", "tasks"},
 }
@@ -85,9 +85,13 @@ def test_a_view_knows_neither_labs_nor_backends() -> None:
         "model",
         "capabilities",
         "errors",
+        "prediction",
         "progress",
         "record",
         "strace",
+        "views.json",
+        "views.pause",
+        "views.score",
         "views.terminal",
     } | {
         "classes.result",
