@@ -16,13 +16,20 @@ from labs.engine.model import Event, Finding, Measured, RunStarted, StepStarted
 from labs.engine.runner import run_lab
 from labs.engine.script import OK, Lab
 from labs.engine.translation import LANGUAGES, Translation, read_translation
-from labs.engine.views.question import AHEAD, HOW_TO_CHOOSE, HOW_TO_COUNT, MEANINGS, OK_MEANS
+from labs.engine.views.question import (
+    AHEAD,
+    HOW_TO_CHOOSE,
+    HOW_TO_COUNT,
+    HOW_TO_LEAVE,
+    MEANINGS,
+    OK_MEANS,
+)
 from labs.engine.views.score import COUNTED, SAID
 
 ROOT = Path(__file__).parents[2]
 VIEWS = ROOT / "labs" / "engine" / "views"
 LABS = {lab.name: lab for lab in find_labs()}
-HOW = (AHEAD, HOW_TO_CHOOSE, HOW_TO_COUNT)
+HOW = (AHEAD, HOW_TO_LEAVE, HOW_TO_CHOOSE, HOW_TO_COUNT)
 PLACEHOLDER = re.compile(r"\{(\w+)[^}]*\}")
 
 # Where a call's texts stand: positions and keywords.
@@ -109,7 +116,7 @@ def test_what_views_say_is_there_in_every_language() -> None:
     said = {*HOW, OK_MEANS, *MEANINGS.values(), *SAID.values(), *COUNTED.values()}
     for node in nodes_of_views():
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("say", "self._say"):
-            said |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
+            said |= {str(arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant)}
     assert len(said) > 30
     assert said - set(entries(VIEWS, "zh")) == set()
 

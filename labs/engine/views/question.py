@@ -17,7 +17,7 @@ from labs.engine.prediction import find_choices, read_quantity
 from labs.engine.translation import ENGLISH, Translation, read_translation
 from labs.engine.views.pause import read_line
 from labs.engine.views.score import show_said
-from labs.engine.views.terminal import INDENT, make_console
+from labs.engine.views.terminal import INDENT, TEXT_WIDTH, make_console
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,14 +40,12 @@ MEANINGS = {
     ("ECONNREFUSED", ""): "nobody listens there",
     ("ENETUNREACH", ""): "no way leads there",
 }
-HOW_TO_CHOOSE = (
-    "Say by number or by name what the step will come to. Enter alone is \u201cI don't know\u201d; "
-    "Ctrl-D ends the questions."
-)
+HOW_TO_LEAVE = "Enter alone is \u201cI don't know\u201d, Ctrl-D ends the questions."
+HOW_TO_CHOOSE = "Say by number or by name what the step will come to."
 HOW_TO_COUNT = (
-    "Say a number, or a range such as 5-15. A number is right where this lab would not tell it "
-    "from what is observed; a range, where it holds that and is at most twice as wide as the "
-    "lab's own bounds. Where those are exact, only the number itself is."
+    "Say a number, or a range such as 5-15. A number is right where the lab's bounds do not tell "
+    "it from what is observed; a range, where it holds that and is at most twice as wide as those "
+    "bounds. Where the lab is exact, you have to be."
 )
 AHEAD = (
     "These {count} steps follow each other without a stop, for what one leaves to the next does "
@@ -113,6 +111,7 @@ class Questions:
                 return found
 
     def _make_reader(self, expected: Expectation) -> Callable[[str], Expectation | None]:
+        self._tell_once(HOW_TO_LEAVE)
         if isinstance(expected, Measured):
             self._tell_once(HOW_TO_COUNT)
             what = expected.what
@@ -146,7 +145,8 @@ class Questions:
             for number, choice in enumerate(self._offered, 1)
         ]
         if not with_meanings:
-            self._write_text("   ".join(text.replace(" ", "\u00a0") for text in shown), "dim")
+            for line in filled(shown, min(self._console.width, TEXT_WIDTH) - INDENT):
+                self._write(Text(f"{MARGIN}{line}", "dim"))
             return
         width = max(map(cell_len, shown))
         for text, choice in zip(shown, self._offered, strict=True):
@@ -199,6 +199,18 @@ class Questions:
 
     def _write(self, line: Text | None = None) -> None:
         self._console.write_line(line)
+
+
+def filled(parts: Sequence[str], width: int) -> list[str]:
+    """Parts side by side, in as few lines as they fit into; none is broken."""
+    lines: list[str] = []
+    for part in parts:
+        joined = f"{lines[-1]}   {part}" if lines else part
+        if lines and cell_len(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(part)
+    return lines
 
 
 def plural(what: str) -> str:
