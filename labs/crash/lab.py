@@ -130,7 +130,7 @@ def lose_a_child(run: Run, server: Host, elsewhere: Host) -> None:
 
     with run.step(
         "All are killed but the parent, and a client connects",
-        expect=exactly(1, "connection that waits for the next server"),
+        expect=exactly(1, "connection waiting for the next server"),
         why="The parent has the listener still, with its queue. Whoever it forks next finds the "
         "connection there: so a supervisor restarts what has crashed.",
     ) as step:

@@ -35,6 +35,8 @@ MEANINGS = {
     ("EACCES", ""): "the port takes a privilege",
     ("EPERM", ""): "who calls may not do this",
     ("EADDRNOTAVAIL", ""): "no interface has this address",
+    ("EINVAL", "bind"): "this socket cannot have this address",
+    ("EINVAL", "accept"): "this socket does not listen",
     ("EINVAL", ""): "it makes no sense for this socket or process",
     ("ENODEV", ""): "there is no such device",
     ("ECONNREFUSED", ""): "nobody listens there",
