@@ -29,8 +29,10 @@ LAB_HELP = {
     "backend": "what makes hosts and processes: namespaces (the default) or docker",
     "kernel": "boot this kernel and run inside it: a version of invoke kernel.list, or a path",
     "json": "write the record to FILE; - is standard output, NAME.jsonl one line an event",
+    "junit": "write what came of each step to FILE, as JUnit XML; - is standard output",
     "seed": "vary ports, uids and addresses by this number; the same number, the same run",
     "dry": "print the plan and start nothing",
+    "predict": "ask before each step what it will come to, and compare",
     "pause": "stop before each step, to look around from a second terminal",
     "lang": "the language of what is shown: en (the default) or zh",
 }
@@ -87,8 +89,10 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
         backend: str = "namespaces",
         kernel: str | None = None,
         json: str | None = None,
+        junit: str | None = None,
         seed: str | None = None,
         dry: bool = False,
+        predict: bool = False,
         pause: bool = False,
         lang: str = "en",
     ) -> ExitStatus:
@@ -96,7 +100,8 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
 
         plan = dry or is_dry(context)
         number = read_number("seed", seed)
-        return run_labs(labs, Options(backend, number, plan, pause, json, kernel, lang))
+        options = Options(backend, number, plan, pause, json, kernel, lang, predict, junit)
+        return run_labs(labs, options)
 
     run.__doc__ = shows
     return command(run, name, LAB_HELP)

@@ -40,6 +40,7 @@ def share_in_a_pod(run: Run) -> None:
     with run.step(
         "The second container asks again, without SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        see="reuseport",
         why="Every socket on the port needs the option. Most programs do not set it: in one pod "
         "their ports have to differ, in two pods they need not.",
     ):
@@ -49,6 +50,7 @@ def share_in_a_pod(run: Run) -> None:
     with run.step(
         "Bob's container in the pod asks, with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        see="euid",
         why="Another user: two images of one pod that run under different uids do not share, "
         "whatever options they set.",
     ):
@@ -57,6 +59,7 @@ def share_in_a_pod(run: Run) -> None:
     with run.step(
         "The same uid under another user-namespace map asks, with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        see="userns",
         why="Inside it has Alice's number, but its map makes another user of it. The kernel "
         "compares what the numbers stand for (kuid_t, uid_eq()), not what containers see: maps "
         "of their own part them, whatever uid their images name.",
@@ -68,6 +71,7 @@ def share_in_a_pod(run: Run) -> None:
     with run.step(
         "In another pod, Bob gets the port at once",
         expect=OK,
+        see="netns",
         why="Another network namespace: a port is looked up with its namespace "
         "(inet_bind_bucket_match()), and Alice's sockets are not found there.",
     ):
@@ -82,6 +86,7 @@ def ask_for_a_low_port(run: Run) -> None:
     with run.step(
         "Alice's container asks for port {port}, without a capability",
         expect=EACCES.by("bind"),
+        see="device",
         why="Below ip_unprivileged_port_start, here 1024, bind() takes CAP_NET_BIND_SERVICE. That "
         "is asked before it is looked whether the port is free (__inet_bind(), "
         "inet_port_requires_bind_service()).",
@@ -93,6 +98,7 @@ def ask_for_a_low_port(run: Run) -> None:
     with run.step(
         "A container's root asks for it, without a capability",
         expect=EACCES.by("bind"),
+        see="device",
         why="Root is a number. The kernel asks for the capability, which an engine can take from "
         "root (--cap-drop), in the user namespace that the network namespace belongs to.",
     ):
@@ -102,6 +108,7 @@ def ask_for_a_low_port(run: Run) -> None:
     with run.step(
         "Alice's container asks for it, with CAP_NET_BIND_SERVICE",
         expect=OK,
+        see="device",
         why="One capability is enough, and no root is needed (ns_capable()).",
     ):
         able.listen(port)
@@ -110,6 +117,7 @@ def ask_for_a_low_port(run: Run) -> None:
     with run.step(
         "On a host with ip_unprivileged_port_start=0, Alice asks without a capability",
         expect=OK,
+        see="device",
         why="The limit belongs to a network namespace, and 0 means that no port is low. Docker "
         "sets it so for containers since 20.10; bindlab sets 1024 on its other hosts, so that "
         "the rule can be seen.",

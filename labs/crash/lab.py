@@ -47,6 +47,7 @@ def lose_a_member(run: Run, server: Host, elsewhere: Host) -> None:
     with run.step(
         "It is killed by SIGKILL",
         expect=exactly(CLIENTS, "requests lost"),
+        soon=True,
         why="The kernel closes its listener, and resets all that wait there "
         "(inet_csk_listen_stop()). Then the others answer whatever comes.",
     ) as step:
@@ -129,7 +130,7 @@ def lose_a_child(run: Run, server: Host, elsewhere: Host) -> None:
 
     with run.step(
         "All are killed but the parent, and a client connects",
-        expect=exactly(1, "connection that waits for the next server"),
+        expect=exactly(1, "connection waiting for the next server"),
         why="The parent has the listener still, with its queue. Whoever it forks next finds the "
         "connection there: so a supervisor restarts what has crashed.",
     ) as step:

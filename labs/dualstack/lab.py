@@ -188,6 +188,7 @@ def share_by_reuseport(run: Run, alice: Process, bob: Process, client: Process, 
     with run.step(
         "Bob asks for 0.0.0.0, with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        see="euid",
         why="Owners are compared across families as well: Alice's :: alone would be in his way.",
     ):
         bob.listen(port, reuseport=True)

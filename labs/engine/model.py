@@ -338,12 +338,22 @@ class ProcessStarted:
 
 @dataclass(frozen=True)
 class StepStarted:
-    """A step begins."""
+    """A step begins: at once after the last where it says `soon`; the lab `see` explains it."""
 
     number: int
     title: str
     expected: Expectation
     why: str
+    soon: bool = False
+    see: str = ""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What the trainee said of a step before it ran; None is "I don't know"."""
+
+    number: int
+    prediction: Expectation | None
 
 
 @dataclass(frozen=True)
@@ -405,6 +415,7 @@ Event: TypeAlias = (
     | HostOpened
     | ProcessStarted
     | StepStarted
+    | Predicted
     | CallMade
     | StepEnded
     | Advised

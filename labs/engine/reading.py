@@ -94,8 +94,10 @@ def reader(hint: Any) -> Reader:
     origin, parts = get_origin(hint), get_args(hint)
     if isinstance(hint, type) and is_dataclass(hint):
         return instance_reader(hint)
-    if origin is UnionType and KINDS.keys() >= set(parts):
-        return tagged_reader("kind", {KINDS[part]: part for part in parts})
+    kinds = [part for part in parts if part is not NoneType]
+    if origin is UnionType and KINDS.keys() >= set(kinds):
+        read = tagged_reader("kind", {KINDS[part]: part for part in kinds})
+        return optional_reader(read) if NoneType in parts else read
     if origin is Mapping:
         return mapping_reader(*map(reader, parts))
     if origin is tuple and parts[-1] is ...:
@@ -116,6 +118,15 @@ def scalar_reader(types: Iterable[type]) -> Reader:
         if type(value) not in accepted:
             raise ValueError(f"{show(value)} is no {names}")
         return value
+
+    return read
+
+
+def optional_reader(read_part: Reader) -> Reader:
+    """The reader of what may be null."""
+
+    def read(value: Json) -> object:
+        return None if value is None else read_part(value)
 
     return read
 

@@ -19,6 +19,7 @@ from labs.engine.model import (
     HostOpened,
     Measured,
     Ok,
+    Predicted,
     ProcessStarted,
     Quantity,
     Refused,
@@ -33,7 +34,7 @@ from labs.engine.model import (
 if TYPE_CHECKING:
     from labs.engine.agent import Json
 
-SCHEMA = 3
+SCHEMA = 4
 
 # Classes that stand where several could, and the name by which JSON tells them apart.
 KINDS: dict[type, str] = {
@@ -51,6 +52,7 @@ EVENTS: dict[type, str] = {
     HostOpened: "host_opened",
     ProcessStarted: "process_started",
     StepStarted: "step_started",
+    Predicted: "predicted",
     CallMade: "call_made",
     StepEnded: "step_ended",
     Advised: "advised",
@@ -68,6 +70,7 @@ class Record:
         self._hosts: list[Json] = []
         self._processes: list[Json] = []
         self._steps: list[Json] = []
+        self._predictions: list[Json] = []
         self._calls: list[Json] = []
 
     def __call__(self, event: Event) -> None:
@@ -91,6 +94,8 @@ class Record:
                     "advice": None,
                 }
                 self._steps.append({**data, "calls": self._calls, **unknown})
+            case Predicted():
+                self._predictions.append(data)
             case CallMade():
                 self._calls.append(data)
             case StepEnded():
@@ -109,6 +114,7 @@ class Record:
             "hosts": self._hosts,
             "processes": self._processes,
             "steps": self._steps,
+            "predictions": self._predictions,
             "conclusion": self._conclusion,
         }
 

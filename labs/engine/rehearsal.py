@@ -1,4 +1,4 @@
-"""Finds out what a lab will probably ask its backend for, by running it on the fake backend."""
+"""Finds out what a lab will probably do and ask its backend for, by running it on the fake."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from labs.engine.backends.fake import FakeBackend
 from labs.engine.layout import Layout
+from labs.engine.model import Event, StepStarted
 from labs.engine.plans import HostPlan, Needs, OpenedHost, ProcessPlan, StartedProcess
 from labs.engine.session import Session
-from labs.engine.translation import Translation
+from labs.engine.translation import ENGLISH, read_translation
 
 if TYPE_CHECKING:
     from labs.engine.runner import Scenario
@@ -39,7 +40,24 @@ class NotingBackend(FakeBackend):
 def rehearse(lab: Scenario, seed: int | None) -> Needs:
     """What the lab asks for as far as the fake can follow it; a kernel may lead it elsewhere."""
     backend = NotingBackend()
+    perform(lab, Session(backend, Layout(seed), lambda _event: None), ENGLISH)
+    return Needs(tuple(backend.hosts), tuple(backend.processes))
+
+
+def rehearse_steps(lab: Scenario, seed: int | None, language: str) -> list[StepStarted]:
+    """The lab's steps, in this language, as far as the fake can follow it."""
+    steps: list[StepStarted] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, StepStarted):
+            steps.append(event)
+
+    perform(lab, Session(FakeBackend(), Layout(seed), note), language)
+    return steps
+
+
+def perform(lab: Scenario, session: Session, language: str) -> None:
+    """Let a lab's script run as far as it goes."""
     # What is wrong with the lab, the run itself will say.
     with contextlib.suppress(Exception):
-        lab.play(Session(backend, Layout(seed), lambda _event: None), Translation())
-    return Needs(tuple(backend.hosts), tuple(backend.processes))
+        lab.play(session, read_translation(lab.folder, language))

@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TextIO, TypeAlias
 
 from labs.engine.errors import (
     BindlabError,
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from labs.engine.agent import Message
     from labs.engine.backend import Backend
     from labs.engine.kernels.boot import Guest
-    from labs.engine.model import Event
+    from labs.engine.model import Event, StepStarted
+    from labs.engine.predictor import Asker
     from labs.engine.translation import Translation
 
     View: TypeAlias = Callable[[Event], None]
@@ -80,9 +81,9 @@ PRECEDENCE = (
 
 @dataclass(frozen=True)
 class Options:
-    """How to run; `backend` is one of BACKENDS, `json` a file's name, `kernel` what boots.
+    """How to run; `backend` is one of BACKENDS, `kernel` what boots, `language` one of LANGUAGES.
 
-    `language` is one of LANGUAGES.
+    `json` and `junit` are names of files, "-" being standard output.
     """
 
     backend: str = "namespaces"
@@ -92,10 +93,48 @@ class Options:
     json: str | None = None
     kernel: str | None = None
     language: str = ENGLISH
+    predict: bool = False
+    junit: str | None = None
+
+    @property
+    def takes_output(self) -> bool:
+        """Whether standard output is for a document."""
+        return "-" in (self.json, self.junit)
 
 
 def run_labs(labs: Sequence[Scenario], options: Options) -> ExitStatus:
     """Run labs one after the other and show them; raises UsageError, or CannotRun for the first."""
+    check_options(options)
+    pause = [make_pause()] if options.pause else []
+    asker = make_questions(options) if options.predict else None
+    with contextlib.ExitStack() as stack:
+        records: list[View] = []
+        reports: list[View] = []
+        if options.json is not None:
+            from labs.engine.views.json import open_json_view
+
+            records.append(stack.enter_context(open_json_view(options.json)))
+        if options.junit is not None:
+            from labs.engine.views.junit import open_junit_view
+
+            reports.append(stack.enter_context(open_junit_view(options.junit)))
+
+        @functools.cache
+        def views() -> Sequence[View]:
+            """The views, which are made while what they will show starts."""
+            # A report's clock starts when nobody is waited for any more.
+            every = [*records, make_terminal_view(options), *pause, *reports]
+            if asker:
+                return [predicting(labs, asker, every)]
+            return [plan_only(view) for view in every] if options.dry else every
+
+        run = stack.enter_context(open_place(options, views))
+        statuses = [run(lab) for lab in labs]
+    return next(status for status in PRECEDENCE if status in statuses)
+
+
+def check_options(options: Options) -> None:
+    """UsageError for options that there are not, or that do not go together."""
     if options.backend not in BACKENDS:
         raise UsageError(
             f"There is no backend {options.backend}; there are {' and '.join(BACKENDS)}."
@@ -105,25 +144,16 @@ def run_labs(labs: Sequence[Scenario], options: Options) -> ExitStatus:
         raise UsageError(
             f"Inside a kernel of its own there is no {options.backend}: --kernel alone."
         )
-    if options.pause and options.dry:
-        raise UsageError("--dry starts nothing: there is nothing to pause.")
-    pause = [make_pause()] if options.pause else []
-    with contextlib.ExitStack() as stack:
-        json_views: list[View] = []
-        if options.json is not None:
-            from labs.engine.views.json import open_json_view
-
-            json_views.append(stack.enter_context(open_json_view(options.json)))
-
-        @functools.cache
-        def views() -> Sequence[View]:
-            """The views, which are made while what they will show starts."""
-            every = [*json_views, make_terminal_view(options), *pause]
-            return [plan_only(view) for view in every] if options.dry else every
-
-        run = stack.enter_context(open_place(options, views))
-        statuses = [run(lab) for lab in labs]
-    return next(status for status in PRECEDENCE if status in statuses)
+    if options.dry:
+        nothing = {
+            "there is nothing to pause": options.pause,
+            "there is nothing to predict": options.predict,
+            "there is nothing to report": options.junit is not None,
+        }
+        for reason in (reason for reason, is_asked in nothing.items() if is_asked):
+            raise UsageError(f"--dry starts nothing: {reason}.")
+    if options.json == options.junit == "-":
+        raise UsageError("Standard output takes one document: --json or --junit.")
 
 
 @contextlib.contextmanager
@@ -257,11 +287,40 @@ def make_pause() -> View:
     return Pause()
 
 
+def make_questions(options: Options) -> Asker:
+    """What asks for predictions; UsageError where there is no terminal."""
+    from labs.engine.views.question import Questions
+
+    return Questions(has_titles=terminal_stream(options).isatty())
+
+
+def predicting(labs: Sequence[Scenario], asker: Asker, views: Sequence[View]) -> View:
+    """What asks before the steps of labs, and tells the views all that happens."""
+    from labs.engine.predictor import Predictor
+    from labs.engine.rehearsal import rehearse_steps
+
+    named = {lab.name: lab for lab in labs}
+
+    def plan(run: RunStarted) -> Sequence[StepStarted]:
+        return rehearse_steps(named[run.lab], run.seed, run.language)
+
+    def emit(event: Event) -> None:
+        for view in views:
+            show(view, event)
+
+    return Predictor(asker, plan, emit)
+
+
 def make_terminal_view(options: Options) -> View:
-    """The terminal view; on standard error where the record goes to standard output."""
+    """The terminal view; on standard error where a document goes to standard output."""
     from labs.engine.views.terminal import TerminalView
 
-    return TerminalView(sys.stderr if options.json == "-" else standard_output())
+    return TerminalView(terminal_stream(options))
+
+
+def terminal_stream(options: Options) -> TextIO:
+    """Where the terminal view writes."""
+    return sys.stderr if options.takes_output else standard_output()
 
 
 def plan_status(status: ExitStatus) -> ExitStatus:

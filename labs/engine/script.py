@@ -6,7 +6,7 @@ into an outcome.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
@@ -203,9 +203,23 @@ class Run:
         """The port to use where one would usually write `usual`; --seed changes it."""
         return self._session.layout.port(usual)
 
-    def step(self, title: str, *, expect: Expectation, why: str, **values: object) -> "Step":
-        """One thing done and what is expected of it; `why` is the reason, in a sentence or two."""
-        plan = self._plan_step(title, expect, why, values)
+    def step(
+        self,
+        title: str,
+        *,
+        expect: Expectation,
+        why: str,
+        soon: bool = False,
+        see: str = "",
+        **values: object,
+    ) -> "Step":
+        """One thing done and what is expected of it; `why` is the reason, in a sentence or two.
+
+        A step that says `soon` has to follow the one before it at once, for what that has left does
+        not last: nobody is waited for in between. `see` is the lab that explains best what this
+        step shows, where that is another one.
+        """
+        plan = replace(self._plan_step(title, expect, why, values), soon=soon, see=see)
         return Step(self._session, plan, self._translation)
 
     def _plan_step(

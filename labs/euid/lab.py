@@ -42,6 +42,7 @@ def euid(run: Run) -> None:
     with run.step(
         "On another host, Bob listens on the same port at once",
         expect=OK,
+        see="netns",
         why="A port belongs to a network namespace. Alice's sockets are in another one, and the "
         "two never meet.",
     ):
@@ -51,6 +52,7 @@ def euid(run: Run) -> None:
     with run.step(
         "The clients close, then the servers",
         expect=exactly(0, "connections left on the server"),
+        see="timewait",
         why="A connection holds the port as well, until it is over. The side that closes first "
         "keeps it in TIME_WAIT: here the clients' host, and nothing is left on the server.",
     ) as step:
@@ -121,6 +123,7 @@ def refuse_strangers(run: Run, alice: Process, bob: Process, root: Process, port
     with run.step(
         "Alice herself asks for it, without SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        see="reuseport",
         why="The right user, but not the option on both sides: every member has to set it.",
     ):
         alice.listen(port)
@@ -206,6 +209,7 @@ def serve_clients(
     with run.step(
         "{count} connections come from another host",
         expect=exactly(CONNECTIONS, "connections accepted by the group"),
+        see="balance",
         why="A hash of addresses and ports picks the member, so shares differ by chance. Whoever "
         "was refused gets nothing; a member counts by its socket's owner, not by its process's.",
         count=CONNECTIONS,

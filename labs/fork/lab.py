@@ -108,6 +108,7 @@ def accept_in_turn(run: Run, server: Host) -> None:
     with run.step(
         "{workers} children wait in accept(), and {count} connections come one by one",
         expect=exactly(CONNECTIONS // WORKERS, "connections for each, the most and the fewest"),
+        see="herd",
         why="Who has waited longest is woken first (prepare_to_wait_exclusive() in "
         "inet_csk_wait_for_connect()), and then stands at the end: a strict rotation while all "
         "are idle. The kernel needs no lock of theirs.",
@@ -124,6 +125,7 @@ def race_with_epoll(run: Run, server: Host) -> None:
     with run.step(
         "They wait with epoll instead",
         expect=exactly(CONNECTIONS, "connections accepted, each once"),
+        see="herd",
         why="All are told, and the first to call accept() has it: a race. Shares may be anything, "
         "their sum may not. How many wake in vain, the lab herd counts.",
     ) as step:
@@ -185,6 +187,7 @@ def forget_to_close(run: Run, server: Host) -> None:
     with run.step(
         "The helper becomes another program, and a second successor asks",
         expect=OK,
+        see="passing",
         why="Python opens sockets so that exec() closes them (SOCK_CLOEXEC). In a program that "
         "does not, the new one would hold the port as well.",
     ):

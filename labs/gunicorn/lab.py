@@ -174,6 +174,7 @@ def share_one_listener(run: Run, shared: Starting, neighbour: Process) -> None:
     with run.step(
         "gunicorn with {workers} sync workers. How many processes hold its one listener?",
         expect=exactly(WORKERS + 1, "processes that hold the listener"),
+        see="fork",
         why="The arbiter binds and listens, then forks: the workers inherit its socket, and the "
         "arbiter, which never accepts, keeps it for those to come. It is the pattern of the lab "
         "fork.",
@@ -185,6 +186,7 @@ def share_one_listener(run: Run, shared: Starting, neighbour: Process) -> None:
     with run.step(
         "{count} connections come, each when all workers sleep",
         expect=between(HERD, HERD + SPARE, IN_VAIN),
+        see="herd",
         why="A sync worker waits in select(), for the listener and a pipe of its own, and select() "
         "does not wait exclusively (__pollwait()). A connection wakes all: one accepts, and "
         "{others} find nothing. Here is the herd.",
@@ -250,6 +252,7 @@ def stop_then_start(run: Run, client: Process, shared: Starting) -> None:
     with run.step(
         "Under load gunicorn is ended by TERM, and started again",
         expect=between(SOME, MOST, LOST),
+        see="restart",
         why="What waits is reset, and whoever comes next is refused, until Python, gunicorn and "
         "the application are loaded again. gunicorn sets SO_REUSEADDR, so TIME_WAIT does not stop "
         "its bind(); the gap stays.",
@@ -285,6 +288,7 @@ def set_reuse_port(run: Run, first: Starting, neighbour: Process) -> Step:
     with run.step(
         "Again {count} connections come, each when all workers sleep",
         expect=between(HERD, HERD + SPARE, IN_VAIN),
+        see="herd",
         why="One listener, one queue, and all wait at it: the option has changed nothing.",
         count=SLEEPY,
     ) as step:
@@ -299,6 +303,7 @@ def ask_to_join(run: Run, host: Host, one: Step, first: Starting, second: Starti
     with run.step(
         "Carol starts another one with `--reuse-port` on the port of Alice's",
         expect=exactly(0, "listeners of hers"),
+        see="euid",
         why="Her socket would join Alice's group: EADDRINUSE (inet_csk_bind_conflict()). gunicorn "
         "tries five times, a second apart, and gives up.",
     ) as step:
@@ -323,6 +328,7 @@ def ask_to_join(run: Run, host: Host, one: Step, first: Starting, second: Starti
     with run.step(
         "Alice starts another one. How many listeners are there now?",
         expect=exactly(2, LISTENERS),
+        see="euid",
         why="One user, and both sockets have the option: now there are two queues, one for each "
         "gunicorn. Neither of them notices that it is not alone.",
     ) as step:
@@ -335,6 +341,7 @@ def change_over(run: Run, client: Process, one: Step, first: Starting, second: S
     with run.step(
         "All workers of both are busy, {waiting} connections wait, and the first one ends",
         expect=between(1, WAITING, LOST),
+        see="restart",
         why="What is busy is stopped here by SIGSTOP. The hash has spread what waits over two "
         "queues. Told to end, a worker finishes what it has accepted and accepts no more; the last "
         "close() resets the rest (inet_csk_listen_stop()).",
@@ -350,6 +357,7 @@ def upgrade(run: Run, client: Process, one: Step, second: Starting) -> None:
     with run.step(
         "Under load the other one's program is replaced: USR2, then TERM for the old arbiter",
         expect=exactly(0, LOST),
+        see="passing",
         why="The arbiter forks a child that executes gunicorn anew: it inherits the listener, and "
         "finds its descriptor in the variable GUNICORN_FD. Nothing is bound. Both serve, and what "
         "the old one closes, the new one still holds.",

@@ -145,6 +145,8 @@ def beside(run: Run, host: Host, client: Process) -> None:
     with run.step(
         "It is reloaded by `-sf`: a new one binds with SO_REUSEPORT, the old one closes",
         expect=exactly(WAITING, RESET),
+        soon=True,
+        see="restart",
         why="The new listener has an empty queue. Those who waited were in the queue of the old "
         "one, and close() resets them (inet_csk_listen_stop()). What was accepted is finished.",
     ) as step:
@@ -160,6 +162,7 @@ def pass_over(run: Run, host: Host, client: Process) -> None:
     with run.step(
         "Again {waiting} wait, and it is reloaded by `-sf` and `-x`",
         expect=exactly(0, LOST),
+        see="passing",
         why="The new one connects to the old one's command socket (`expose-fd listeners`) and gets "
         "the listener by SCM_RIGHTS. The old one closes its copy; the queue stays, and the new "
         "one accepts from it.",
@@ -187,6 +190,7 @@ def migrate(run: Run, elsewhere: Host) -> Step:
     with run.step(
         "By `-sf` alone, on a host with tcp_migrate_req",
         expect=exactly(0, LOST),
+        see="restart",
         why="With this sysctl (since 5.14) what waits at a listener that closes moves to another "
         "of its group (reuseport_migrate_sock()). HAProxy knows nothing of it.",
     ) as step:
@@ -210,6 +214,7 @@ def ask_as_another(run: Run, host: Host) -> None:
     with run.step(
         "An HAProxy of alice's listens, and one of bob's is to share its port",
         expect=exactly(0, "listeners of bob's"),
+        see="euid",
         why="HAProxy sets SO_REUSEPORT on every listener, but the owners differ: EADDRINUSE "
         "(inet_csk_bind_conflict()). It tries for a moment, says so, and ends.",
     ) as step:
@@ -227,6 +232,7 @@ def ask_as_another(run: Run, host: Host) -> None:
     with run.step(
         "alice lets bob use her command socket, and his starts with `-x`. How many listeners?",
         expect=exactly(1, LISTENERS),
+        see="passing",
         why="It gets alice's own listener, which stays hers, and both accept from its queue. The "
         "uid rule is one of bind(); a socket that is passed is not asked again.",
     ) as step:

@@ -129,6 +129,7 @@ def wait_apart(run: Run, server: Host, client: Process) -> None:
     with run.step(
         "Each has a listener of its own, with SO_REUSEPORT, and waits with epoll",
         expect=between(CONNECTIONS, CONNECTIONS + SPARE, "wake-ups"),
+        see="reuseport",
         why="A connection is in one listener's queue, and one process waits there. A hash has "
         "chosen it, whether it was busy or not.",
     ) as step:

@@ -141,6 +141,7 @@ def pass_inside(run: Run, host: Host, elsewhere: Host) -> Step:
     with run.step(
         "Bob passes a listener to a process without any network, which serves {count} clients",
         expect=exactly(REQUESTS, "answers of the process without a network"),
+        see="passing",
         why="The listener is Bob's host's, wherever its descriptor is (SCM_RIGHTS of unix(7)). So "
         "a service can run with no network but the one socket that it was given.",
         count=REQUESTS,

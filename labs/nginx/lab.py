@@ -184,6 +184,7 @@ def share_one_listener(run: Run, shared: Starting, client: Process, neighbour: P
     with run.step(
         "root starts nginx; its {workers} workers are {user}'s. How many listeners?",
         expect=exactly(1, LISTENERS),
+        see="fork",
         why="The master makes the listener and then forks: all workers hold the same socket, with "
         "one queue. Its owner is root, who made it. That the workers became another user "
         "afterwards is asked by nobody.",
@@ -195,6 +196,7 @@ def share_one_listener(run: Run, shared: Starting, client: Process, neighbour: P
     with run.step(
         "{count} connections come, each when all workers sleep",
         expect=between(SLEEPY, 2 * SLEEPY + 2 * WORKERS, WAKE_UPS),
+        see="herd",
         why="They wait with EPOLLEXCLUSIVE (since nginx 1.11.3 and Linux 4.5), and one is woken. "
         "It may sleep a second time, until the request is there.",
         count=SLEEPY,
@@ -205,6 +207,7 @@ def share_one_listener(run: Run, shared: Starting, client: Process, neighbour: P
     with run.step(
         "Another {count} come. How often does a worker wake that gets none of them?",
         expect=exactly(0, IN_VAIN),
+        see="herd",
         why="Whom the kernel wakes takes the connection, and the others hear nothing of it: no "
         "herd, and no accept_mutex.",
         count=SLEEPY,
@@ -246,6 +249,7 @@ def listen_apart(run: Run, group: Starting, client: Process, neighbour: Process)
     with run.step(
         "nginx with `listen ... reuseport` and {workers} workers. How many listeners?",
         expect=exactly(WORKERS, LISTENERS),
+        see="reuseport",
         why="The master makes one for each worker, before it forks. They may be a group because "
         "one user made them all, root: the workers only inherit.",
         workers=WORKERS,
@@ -264,6 +268,7 @@ def listen_apart(run: Run, group: Starting, client: Process, neighbour: Process)
     with run.step(
         "{count} connections come one after the other",
         expect=UNIFORM,
+        see="balance",
         why="Shares as by chance, whoever is busy: the hash does not know. More uneven than that, "
         "or as even as by turns, they come by chance in one of 10,000 runs.",
         count=CONNECTIONS,
@@ -280,6 +285,7 @@ def ask_to_join(run: Run, host: Host, group: Starting) -> None:
     with run.step(
         "{user}, the workers' user, starts a second nginx with `reuseport` on the same port",
         expect=exactly(0, "listeners of its own"),
+        see="euid",
         why="Its socket would be {user}'s, those of the group are root's: EADDRINUSE "
         "(inet_csk_bind_conflict()). Who serves the group is not asked, only who made it.",
         user=USER,
@@ -293,6 +299,7 @@ def ask_to_join(run: Run, host: Host, group: Starting) -> None:
     with run.step(
         "root starts another one. How many listeners are there now?",
         expect=exactly(WORKERS + 1, LISTENERS),
+        see="euid",
         why="One owner, one group. Neither nginx notices, and each gets a part of the clients: a "
         "server that was started twice goes unseen so.",
     ) as step:
@@ -359,6 +366,7 @@ def upgrade(run: Run, host: Host, client: Process) -> None:
     with run.step(
         "Under load the program itself is replaced: USR2, WINCH, QUIT",
         expect=exactly(0, LOST),
+        see="passing",
         why="The old master forks a child that executes the new program: it inherits the listener "
         "and finds its descriptor in the variable NGINX. Both serve; then the old workers end, and "
         "the old master. Only a daemon does so: a master that still has its first parent takes "

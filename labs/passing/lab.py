@@ -14,6 +14,7 @@ from labs.engine.script import (
 )
 
 PROGRAM = "/bin/sleep"
+SECONDS = "86400"  # longer than anybody stops before the next step
 
 
 @lab(
@@ -47,7 +48,7 @@ def keep_through_exec(run: Run, server: Host, client: Process) -> None:
     ):
         starter = server.process("starter", user="alice")
         starter.listen(port).set_inheritable(True)
-        starter.exec(PROGRAM, "60")
+        starter.exec(PROGRAM, SECONDS)
         server.process("bob", user="bob").listen(port)
 
     with run.step(
@@ -67,6 +68,7 @@ def pass_to_bob(run: Run, server: Host, client: Process) -> None:
     with run.step(
         "Alice listens with SO_REUSEPORT, and Bob asks with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        see="euid",
         why="A socket of his own would be Bob's, and the group is Alice's.",
     ):
         listener = alice.listen(port, reuseport=True)
@@ -111,6 +113,7 @@ def pass_to_bob(run: Run, server: Host, client: Process) -> None:
     with run.step(
         "Bob asks for a socket of his own beside it, with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        see="euid",
         why="What he holds is Alice's to the rule: to join it takes Alice's uid, his own does not "
         "do (inet_csk_bind_conflict()).",
     ):
@@ -119,6 +122,7 @@ def pass_to_bob(run: Run, server: Host, client: Process) -> None:
     with run.step(
         "Another process of Alice's joins instead",
         expect=OK,
+        see="euid",
         why="The group has no member of Alice's that runs any more, but a socket of hers.",
     ):
         server.process("alice-2", user="alice").listen(port, reuseport=True)

@@ -66,6 +66,7 @@ def stop_then_start(run: Run, server: Host, elsewhere: Host) -> None:
     with run.step(
         "Under load the server ends; one without SO_REUSEADDR takes its place",
         expect=EADDRINUSE.by("bind"),
+        see="timewait",
         why="The server closed its connections first, so TIME_WAIT is on its side, with its port.",
     ):
         old = start(server, "old", port, reuseaddr=True)
@@ -76,6 +77,7 @@ def stop_then_start(run: Run, server: Host, elsewhere: Host) -> None:
     with run.step(
         "One with SO_REUSEADDR comes, as the old one had it",
         expect=between(SOME, MOST, REQUESTS_LOST),
+        soon=True,
         why="It may bind beside TIME_WAIT. But between close() and listen() nobody listens, and "
         "whoever comes then is refused by a RST; the longer the gap, the more.",
     ) as step:
@@ -175,6 +177,7 @@ def execute(run: Run, server: Host, elsewhere: Host) -> Step:
     with run.step(
         "The server executes its next version, which gets the listener as a descriptor",
         expect=exactly(0, REQUESTS_LOST),
+        see="passing",
         why="execve() keeps what is not marked FD_CLOEXEC: the same process, the same listener, "
         "another program. Until it calls accept(), connections wait. So nginx upgrades itself.",
     ) as step:
@@ -200,6 +203,7 @@ def pass_over(run: Run, server: Host, elsewhere: Host) -> None:
     with run.step(
         "The old one passes its listener over a UNIX socket to a new one, and ends",
         expect=exactly(0, REQUESTS_LOST),
+        see="passing",
         why="SCM_RIGHTS of unix(7): the new process gets a descriptor of the same socket. It need "
         "not be a child, nor of the same user. So HAProxy and others reload.",
     ) as step:

@@ -134,6 +134,7 @@ def prevent(run: Run, alice: Process, bob: Process) -> list[Step]:
     with run.step(
         "Alice binds with SO_REUSEPORT alone, Bob with both options",
         expect=EADDRINUSE.by("bind"),
+        see="euid",
         why="They have SO_REUSEPORT in common, and for that the owner is compared: Bob is another "
         "user. And it helps her past TIME_WAIT as well.",
     ):

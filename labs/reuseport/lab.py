@@ -124,6 +124,7 @@ def fork_first(run: Run, server: Host, port: int) -> Socket:
     with run.step(
         "A socket is made before fork(); the parent binds it, then the child",
         expect=EINVAL.by("bind"),
+        see="fork",
         why="Both hold one socket, and a socket is bound once (__inet_bind()). The option is "
         "about several sockets, and here is only one.",
     ):
@@ -159,6 +160,7 @@ def lose_a_member(
     with run.step(
         "{count} more wait; one member closes, the others accept",
         expect=exactly(CONNECTIONS, "connections accepted or lost with the closed queue"),
+        see="crash",
         why="Queues are apart: what waits in the closed one is reset (inet_csk_listen_stop()), "
         "as long as net.ipv4.tcp_migrate_req is 0, the default. What waits in the others stays.",
         count=CONNECTIONS,
@@ -197,6 +199,7 @@ def share_datagrams(run: Run, client: Process, alice: Process, other: Process) -
     with run.step(
         "{count} datagrams come, each from a socket of its own",
         expect=exactly(DATAGRAMS, "datagrams that one member got"),
+        see="udp",
         why="Each datagram goes to one member, by the same kind of hash, and is not copied to "
         "the others.",
         count=DATAGRAMS,

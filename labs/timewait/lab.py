@@ -61,6 +61,7 @@ def close_first(run: Run, old: Process, new: Process, client: Process, port: int
     with run.step(
         "Its timer is read",
         expect=between(55, 66, "seconds until it ends"),
+        soon=True,
         why="TCP_TIMEWAIT_LEN is 60 seconds, a constant. No setting changes it: tcp_fin_timeout "
         "is about FIN_WAIT2, the state before. TIME_WAIT is observed here, not waited out.",
     ) as step:
@@ -72,6 +73,7 @@ def close_first(run: Run, old: Process, new: Process, client: Process, port: int
     with run.step(
         "The listener is closed, and its successor asks for the port",
         expect=EADDRINUSE.by("bind"),
+        soon=True,
         why="Nobody listens, and no process has a socket on the port. What is in the way is the "
         "one connection in TIME_WAIT (inet_csk_bind_conflict()).",
     ) as step:
@@ -82,6 +84,7 @@ def close_first(run: Run, old: Process, new: Process, client: Process, port: int
     with run.step(
         "The successor asks with SO_REUSEADDR",
         expect=EADDRINUSE.by("bind"),
+        soon=True,
         why="Both sides need the option. What is in TIME_WAIT has what its listener had when the "
         "connection came (inet_twsk_alloc() copies sk_reuse), and that was nothing.",
     ) as step:
@@ -149,6 +152,7 @@ def have_the_option(run: Run, old: Process, new: Process, client: Process, port:
     with run.step(
         "The successor asks with SO_REUSEADDR",
         expect=OK,
+        soon=True,
         why="Both have it, and what is left does not listen: this is the case for which servers "
         "set it, each time that they start (inet_csk_bind_conflict()).",
     ):
@@ -245,6 +249,7 @@ def share_by_reuseport(run: Run, old: Process, bob: Process, client: Process, po
     with run.step(
         "Alice listens on {port} with SO_REUSEPORT, a client connects, and Bob asks with it",
         expect=EADDRINUSE.by("bind"),
+        see="euid",
         why="SO_REUSEPORT on both is for one owner only, and Bob is another user (uid_eq() in "
         "inet_csk_bind_conflict()).",
         port=port,
@@ -256,6 +261,7 @@ def share_by_reuseport(run: Run, old: Process, bob: Process, client: Process, po
     with run.step(
         "Alice closes her listener, the connection stays, and Bob asks again",
         expect=EADDRINUSE.by("bind"),
+        see="euid",
         why="The accepted connection is Alice's too, and its owner is asked in the same way.",
     ) as step:
         step.needs(shared)

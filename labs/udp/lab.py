@@ -147,6 +147,7 @@ def share_by_reuseport(run: Run, alice: Process, bob: Process, client: Process, 
     with run.step(
         "Bob asks with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        see="euid",
         why="This option asks whose socket it is: Bob is another user (uid_eq() in "
         "udp_lib_lport_inuse()).",
     ):

@@ -114,6 +114,7 @@ def compare_what_else(run: Run, alice: Process, elsewhere: Host, port: int) -> N
     with run.step(
         "On another host a process listens on the port of all addresses",
         expect=OK,
+        see="netns",
         why="All addresses are those of its own network namespace. Sockets of different ones are "
         "never compared (net_eq()).",
     ):
@@ -196,6 +197,7 @@ def keep_by_a_connection(run: Run, server: Host, elsewhere: Host, port: int) -> 
     with run.step(
         "A client connects, the listener is closed, and its successor asks",
         expect=EADDRINUSE.by("bind"),
+        see="timewait",
         why="The accepted connection has the listener's address and port, and holds them. This is "
         "what a server meets that is restarted while its clients stay.",
     ) as held:
@@ -216,6 +218,7 @@ def keep_by_a_connection(run: Run, server: Host, elsewhere: Host, port: int) -> 
     with run.step(
         "The client closes, then the server, and the successor asks again",
         expect=OK,
+        see="timewait",
         why="The last socket on the port is gone. What is left of the connection, TIME_WAIT, is "
         "with the side that closed first: here the client's.",
     ) as step:

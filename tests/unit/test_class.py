@@ -172,7 +172,7 @@ def test_what_is_told_twice_is_counted_once() -> None:
     assert all(result.attempts == 1 for result in results.values())
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 3}', "Killed", "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 4}', "Killed", "[" * 100_000])
 def test_what_is_no_result_is_sent_again(text: str, cluster: FakeCluster) -> None:
     trial = Trial(cluster)
     cluster.print_next(text)

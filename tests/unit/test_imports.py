@@ -16,11 +16,15 @@ ADAPTERS = {
     "pyroute2": {"labs.engine.backends.namespaces.network"},
     "rich": {
         f"labs.engine.views.{view}"
-        for view in ("classroom", "matrix", "progress", "terminal", "verdicts")
+        for view in (
+            *("classroom", "exercise", "matrix", "progress"),
+            *("question", "terminal", "verdicts"),
+        )
     },
     "invoke": {"labs.engine.command", "tasks"},
 }
 LAB_MAY_IMPORT = {"labs.engine.script"}
+CHECK_MAY_IMPORT = {"labs.engine.challenge"}
 
 
 def module_name(path: Path) -> str:
@@ -66,13 +70,14 @@ def test_a_lab_knows_the_script_alone() -> None:
     for name, imported in imports("labs."):
         is_lab = not name.startswith(ENGINE)
         if is_lab and imported.startswith("labs."):
-            assert imported in LAB_MAY_IMPORT, f"{name} imports {imported}"
+            allowed = CHECK_MAY_IMPORT if ".challenge." in name else LAB_MAY_IMPORT
+            assert imported in allowed, f"{name} imports {imported}"
 
 
 def test_a_backend_knows_neither_labs_nor_views() -> None:
     names = (
         *("backend", "agent", "warm", "system", "errors", "model", "capabilities"),
-        *("progress", "version", "spawned"),
+        *("plans", "progress", "version", "spawned"),
     )
     allowed = tuple("labs.engine." + name for name in names)
     for name, imported in imports("labs.engine.backends"):
@@ -84,12 +89,18 @@ def test_a_view_knows_neither_labs_nor_backends() -> None:
     allowed = {
         "model",
         "capabilities",
+        "challenge",
         "errors",
+        "prediction",
         "progress",
         "record",
         "strace",
+        "views.json",
+        "views.pause",
+        "views.score",
         "views.terminal",
     } | {
+        "exercises.progress",
         "classes.result",
         "classes.table",
         "kernels.comparison",
@@ -133,9 +144,13 @@ def test_the_agent_needs_what_is_beside_it_and_the_standard_library() -> None:
 
 
 def test_what_is_forked_from_has_nothing_but_the_agent() -> None:
-    for module in ("labs.engine.warm_parent", "labs.engine.backends.namespaces.init"):
+    namespaces = "labs.engine.backends.namespaces"
+    for module in ("labs.engine.warm_parent", f"{namespaces}.init", f"{namespaces}.sandbox"):
         others = {name for _, name in imports(module) if name.split(".")[0] not in STANDARD}
-        assert others <= {"labs.engine.agent", "labs.engine.system", "labs.engine.warm_parent"}
+        assert others <= {
+            *("labs.engine.agent", "labs.engine.system", "labs.engine.warm_parent"),
+            *("labs.engine.spawned", f"{namespaces}.sandbox"),
+        }
 
 
 def test_modules_and_functions_stay_small() -> None:

@@ -13,6 +13,7 @@ from labs.engine.backends.fake import FakeBackend
 from labs.engine.catalogue import find_labs
 from labs.engine.layout import Layout
 from labs.engine.model import (
+    Advised,
     Broken,
     CallMade,
     Concluded,
@@ -26,6 +27,7 @@ from labs.engine.model import (
     Measured,
     Ok,
     Outcome,
+    Predicted,
     ProcessEvidence,
     ProcessStarted,
     Quantity,
@@ -84,8 +86,11 @@ VARIANTS: list[Event] = [
     *(StepEnded(1, outcome, Verdict.PASSED, (EVIDENCE,)) for outcome in OUTCOMES),
     *(StepEnded(1, Succeeded(), verdict, ()) for verdict in Verdict),
     *(Concluded(finding, "It was so.") for finding in Finding),
+    Advised(1, "roots", "The socket is root's."),
     RunEnded(0),
     RunEnded(70, "It broke.", "Mend it."),
+    StepStarted(1, "A step", Ok(), "Because.", soon=True, see="fork"),
+    *(Predicted(1, said) for said in (*EXPECTATIONS, None)),
 ]
 
 # JSON of every type, among it what Python takes to be equal to another type's.
@@ -160,6 +165,8 @@ def taken(value: Json, path: tuple[Any, ...]) -> set[type]:
             return {int, type(None)}
         case ("reuseaddr",) | ("reuseport",):
             return {bool, type(None)}
+        case ("prediction",):
+            return {dict, type(None)}
         case ("low",) | ("high",) | ("value",):
             return {int, float}
     return {int, float} if is_free(path[:-1]) else {type(value)}
@@ -200,8 +207,8 @@ def test_another_type_is_refused(event: Event) -> None:
 @pytest.mark.parametrize(
     ("event", "path", "value", "reason"),
     [
-        (RUN, ("schema",), 1, "schema 1 is not 3"),
-        (RUN, ("schema",), True, "schema True is not 3"),
+        (RUN, ("schema",), 1, "schema 1 is not 4"),
+        (RUN, ("schema",), True, "schema True is not 4"),
         (RUN, ("event",), "run_paused", "'run_paused' is none of run_started, "),
         (RUN, ("seed",), True, "seed: True is no int or NoneType"),
         (RUN, ("mood",), "good", "{'mood'} missing or surplus in RunStarted"),

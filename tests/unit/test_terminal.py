@@ -14,13 +14,16 @@ from labs.engine.model import (
     Evidence,
     Failed,
     Finding,
+    Measured,
     Ok,
+    Predicted,
     ProcessEvidence,
     ProcessStarted,
     Quantity,
     Refused,
     RunEnded,
     RunStarted,
+    Skipped,
     SocketEvidence,
     SocketRow,
     StepEnded,
@@ -256,3 +259,77 @@ def test_a_claim_and_what_came_of_it() -> None:
 
 def test_without_a_claim_no_line_is_lost_on_it() -> None:
     assert "claim" not in show([replace(RUN, claim=""), RunEnded(0)])
+
+
+# --- predictions --------------------------------------------------------------------------
+
+
+def predicted(said: object, outcome: object, verdict: Verdict = Verdict.PASSED) -> str:
+    events = one_step(outcome, verdict)
+    started = next(index for index, event in enumerate(events) if isinstance(event, StepStarted))
+    said_so = Predicted(1, said)  # type: ignore[arg-type]
+    return show([*events[: started + 1], said_so, *events[started + 1 :]])
+
+
+def test_what_was_said_stands_between_outcome_and_reason() -> None:
+    lines = [line.strip() for line in predicted(Ok(), Succeeded()).splitlines()]
+    outcome = next(number for number, line in enumerate(lines) if "observed OK" in line)
+    assert lines[outcome + 1 : outcome + 3] == ["you said: OK, right", "Because it is free."]
+    assert lines[-1] == "predictions: 1 of 1 right"
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome", "verdict", "shown", "summary"),
+    [
+        (
+            Refused("EPERM", "bind"),
+            Succeeded(),
+            Verdict.PASSED,
+            "you said: EPERM from bind(), otherwise",
+            "predictions: 0 of 1 right, 1 otherwise",
+        ),
+        (None, Succeeded(), Verdict.PASSED, "you did not say", "0 of 1 right, 1 not said"),
+        (
+            Ok(),
+            Skipped("too old"),
+            Verdict.SKIPPED,
+            "you said: OK, not shown on this kernel",
+            "predictions: 0 of 0 right, 1 not shown on this kernel",
+        ),
+    ],
+)
+def test_what_was_not_right(
+    said: object, outcome: object, verdict: Verdict, shown: str, summary: str
+) -> None:
+    text = predicted(said, outcome, verdict)
+    assert f"  {shown}\n" in text
+    assert summary in text
+    is_left_out = verdict is Verdict.SKIPPED
+    assert ("look again at this lab (labs/euid/brief.en.md):" in text) is not is_left_out
+    assert ("    step 1: Alice listens\n" in text) is not is_left_out
+
+
+def test_a_range_is_shown_as_one() -> None:
+    step = StepStarted(1, "How many?", Measured("apples", 5, 15), "Why.", see="fork")
+    said = [Predicted(1, Measured("apples", low, high)) for low, high in ((2, 40), (7, 7))]
+    ended = StepEnded(1, Quantity("apples", 9), Verdict.PASSED, ())
+    run = replace(RUN, language="zh")
+    for prediction, shown in zip(said, ("2 to 40, too wide to count", "7, right"), strict=True):
+        text = show([RUN, step, prediction, ended, RunEnded(0)])
+        assert f"      you said: {shown}\n" in text
+        assert ("  look at lab fork (labs/fork/brief.en.md):" in text) is ("wide" in shown)
+    chinese = show([run, step, said[0], ended, RunEnded(0)])
+    assert "2 \u5230 40" in chinese
+    assert "labs/fork/brief.zh.md" in chinese
+
+
+def test_a_run_that_ends_early_counts_what_it_had() -> None:
+    step = StepStarted(1, "One", Ok(), "Why.")
+    text = show([RUN, step, Predicted(1, Ok()), RunEnded(70, "It died.")])
+    assert "predictions" not in text
+    assert "It died." in text
+
+
+def test_without_predictions_nothing_is_said_of_them() -> None:
+    assert "predictions" not in show(one_step())
+    assert "you " not in show(one_step())

@@ -16,10 +16,20 @@ from labs.engine.model import Event, Finding, Measured, RunStarted, StepStarted
 from labs.engine.runner import run_lab
 from labs.engine.script import OK, Lab
 from labs.engine.translation import LANGUAGES, Translation, read_translation
+from labs.engine.views.question import (
+    AHEAD,
+    HOW_TO_CHOOSE,
+    HOW_TO_COUNT,
+    HOW_TO_LEAVE,
+    MEANINGS,
+    OK_MEANS,
+)
+from labs.engine.views.score import COUNTED, SAID
 
 ROOT = Path(__file__).parents[2]
 VIEWS = ROOT / "labs" / "engine" / "views"
 LABS = {lab.name: lab for lab in find_labs()}
+HOW = (AHEAD, HOW_TO_LEAVE, HOW_TO_CHOOSE, HOW_TO_COUNT)
 PLACEHOLDER = re.compile(r"\{(\w+)[^}]*\}")
 
 # Where a call's texts stand: positions and keywords.
@@ -87,13 +97,28 @@ def test_a_lab_says_everything_in_every_language(name: str, language: str) -> No
         assert placeholders(other) == placeholders(english)
 
 
+def nodes_of_views() -> Iterator[ast.AST]:
+    for path in VIEWS.glob("*.py"):
+        yield from ast.walk(ast.parse(path.read_text()))
+
+
 def test_what_views_say_is_theirs() -> None:
-    source = "".join(path.read_text() for path in VIEWS.glob("*.py"))
+    constants = {node.value for node in nodes_of_views() if isinstance(node, ast.Constant)}
     findings = {f"The claim {finding}:" for finding in Finding}
     for english, other in entries(VIEWS, "zh").items():
-        assert english in findings or f'"{english}"' in source, english
+        assert english in findings or english in constants, english
         assert other
         assert placeholders(other) == placeholders(english)
+
+
+def test_what_views_say_is_there_in_every_language() -> None:
+    """What stands in the call itself, and what the questions take from tables."""
+    said = {*HOW, OK_MEANS, *MEANINGS.values(), *SAID.values(), *COUNTED.values()}
+    for node in nodes_of_views():
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("say", "self._say"):
+            said |= {str(arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant)}
+    assert len(said) > 30
+    assert said - set(entries(VIEWS, "zh")) == set()
 
 
 def run_in(language: str) -> list[Event]:

@@ -60,6 +60,7 @@ def check_exercise(name: str, options: CheckOptions) -> ExitStatus:
             Options(
                 seed=exercise.entry.seed,
                 json=options.json,
+                junit=options.junit,
                 kernel=options.kernel,
                 language=options.language,
             ),

@@ -1,4 +1,4 @@
-"""The pause: stops before each step, so that one can look around from a second terminal."""
+"""The pause: stops before steps, so that one can look around from a second terminal."""
 
 import os
 import select
@@ -10,7 +10,7 @@ from labs.engine.model import Event, HostOpened, StepStarted
 
 
 class Pause:
-    """Says how to get into the hosts, and waits for Enter before each step."""
+    """Says how to get into the hosts, and waits for Enter before each step that can wait."""
 
     def __init__(self) -> None:
         if not (sys.stdin and sys.stdin.isatty()):
@@ -22,6 +22,9 @@ class Pause:
         match event:
             case HostOpened():
                 self._commands[event.host] = event.enter
+            case StepStarted() if event.soon:
+                sys.stderr.write("    no stop here: this step has to follow at once\n")
+                sys.stderr.flush()
             case StepStarted():
                 self._wait()
 

@@ -28,6 +28,7 @@ from labs.engine.model import (
     Expectation,
     Failed,
     Measured,
+    Predicted,
     ProcessEvidence,
     ProcessStarted,
     Quantity,
@@ -41,6 +42,7 @@ from labs.engine.model import (
 )
 from labs.engine.strace import show_address
 from labs.engine.translation import Translation, read_translation
+from labs.engine.views.score import Score
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -114,6 +116,7 @@ class TerminalView:
         self._calls: list[CallMade] = []
         self._steps: dict[int, Verdict] = {}
         self._lines: list[Text] = []
+        self._score = Score()
         self._say = Translation().text
 
     def __call__(self, event: Event) -> None:
@@ -128,6 +131,8 @@ class TerminalView:
                 self._show_plan()
                 self._start_step(event)
                 self._flush()
+            case Predicted():
+                self._score.take(event)
             case CallMade():
                 self._calls.append(event)
             case StepEnded():
@@ -150,6 +155,7 @@ class TerminalView:
     def _start_run(self, event: RunStarted) -> None:
         self._processes, self._steps = {}, {}
         self._say = read_translation(WORDS, event.language).text
+        self._score.begin(event, self._say)
         seed = "" if event.seed is None else f", seed {event.seed}"
         self._print(Text.assemble((event.lab, "bold"), "  ", event.title))
         if event.claim:
@@ -176,6 +182,8 @@ class TerminalView:
             if verdict in (Verdict.DIFFERS, Verdict.FAILED):
                 step = self._say("step {number}", {"number": number})
                 self._print(Text(f"  {step} {self._say(SUMMARY[verdict])}", SIGNS[verdict][2]))
+        for line, style in self._score.summary():
+            self._print(Text(line, style))
         if event.error:
             self._print(Text(event.error, "bold red"))
         if event.hint:
@@ -185,6 +193,7 @@ class TerminalView:
 
     def _start_step(self, event: StepStarted) -> None:
         self._step, self._calls = event, []
+        self._score.take(event)
         self._print()
         self._print(Text(f"{event.number:>2}  {event.title}", "bold"))
 
@@ -198,6 +207,9 @@ class TerminalView:
             self._print_sockets(evidence)
         self._print_credentials(event.evidence, calls)
         self._print_outcome(step, event)
+        self._score.take(event)
+        if said := self._score.line(event.number):
+            self._print_text(f"  {said[0]}", said[1])
         self._print_text(step.why)
 
     def _print_outcome(self, step: StepStarted, event: StepEnded) -> None:
