@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labs.engine.capabilities import capability_mask
@@ -18,6 +19,7 @@ from labs.engine.model import Call, Credentials, Failed, ProcessRow, Verdict
 from labs.engine.programs import Program
 from labs.engine.remote import Process
 from labs.engine.script import Run, Step
+from labs.engine.translation import read_translation
 from labs.engine.waiting import INTERVAL
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     Item = TypeVar("Item")
 
+WORDS = Path(__file__).parent  # where the translation of what stands here is
 PATIENCE = 5.0  # seconds for a program to do what it is started for
 PIECE = 96 << 10  # bytes of a file in one message
 LAST_LINES = 4  # of a program that has ended
@@ -236,9 +239,10 @@ class Requirement(Step):
             fault = ("not-started", text, {}) if text else None
         if fault and (fault[0] != "ended" or self._chosen is None):
             name, template, values = fault
+            say = read_translation(WORDS, self._translation.language)
         elif self._chosen:
             name, values = self._chosen
-            template = self._trial.advice(name)
+            template, say = self._trial.advice(name), self._translation
         else:
             return
-        self._session.advise(name, self._translation.text(template, values))
+        self._session.advise(name, say.text(template, values))

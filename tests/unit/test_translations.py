@@ -16,6 +16,8 @@ from labs.engine.model import Event, Finding, Measured, RunStarted, StepStarted
 from labs.engine.runner import run_lab
 from labs.engine.script import OK, Lab
 from labs.engine.translation import LANGUAGES, Translation, read_translation
+from labs.engine.trial import ENDED, ENDED_SILENT, EXCEEDED, NOT_STARTED, SIGNALLED
+from labs.engine.views.exercise import COLUMNS
 from labs.engine.views.question import (
     AHEAD,
     HOW_TO_CHOOSE,
@@ -27,7 +29,8 @@ from labs.engine.views.question import (
 from labs.engine.views.score import COUNTED, SAID
 
 ROOT = Path(__file__).parents[2]
-VIEWS = ROOT / "labs" / "engine" / "views"
+ENGINE = ROOT / "labs" / "engine"
+VIEWS = ENGINE / "views"
 LABS = {lab.name: lab for lab in find_labs()}
 HOW = (AHEAD, HOW_TO_LEAVE, HOW_TO_CHOOSE, HOW_TO_COUNT)
 PLACEHOLDER = re.compile(r"\{(\w+)[^}]*\}")
@@ -114,6 +117,7 @@ def test_what_views_say_is_theirs() -> None:
 def test_what_views_say_is_there_in_every_language() -> None:
     """What stands in the call itself, and what the questions take from tables."""
     said = {*HOW, OK_MEANS, *MEANINGS.values(), *SAID.values(), *COUNTED.values()}
+    said |= {column for column in COLUMNS if column}
     for node in nodes_of_views():
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("say", "self._say"):
             said |= {str(arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant)}
@@ -162,3 +166,12 @@ def test_a_translation_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_lab_knows_its_folder() -> None:
     lab: Lab = LABS["euid"]
     assert lab.folder == ROOT / "labs" / "euid"
+
+
+def test_what_is_said_of_any_program_is_there_in_every_language() -> None:
+    said = {*EXCEEDED.values(), *NOT_STARTED.values(), ENDED, ENDED_SILENT, SIGNALLED}
+    translated = entries(ENGINE, "zh")
+    assert set(translated) == said
+    for english, other in translated.items():
+        assert other
+        assert placeholders(other) == placeholders(english)

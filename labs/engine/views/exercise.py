@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from labs.engine.exercises.progress import Entry
 
 WORDS = Path(__file__).parent
+COLUMNS = ("lab", "exercise", "", "checks", "hints", "what it asks for")
 
 
 class ExerciseView:
@@ -36,24 +37,22 @@ class ExerciseView:
         """The task, and where the program is."""
         self._show_page(challenge.task(self._language))
         self._print()
-        text = (
-            "The program to begin with is {program}."
-            if is_new
-            else "Your program in {program} was left as it is."
-        )
-        self._print(self._say(text, {"program": program}))
+        where = {"program": program}
+        if is_new:
+            self._print(self._say("The program to begin with is {program}.", where))
+        else:
+            self._print(self._say("Your program {program} was left as it is.", where))
         if seed is not None:
-            self._print(
-                self._say("Ports, users and orders are those of seed {seed}.", {"seed": seed})
-            )
-        self._print_command(f"exercise.check {challenge.name}", "Write it, then:")
-        self._print_command(f"exercise.hint {challenge.name}", "If you are stuck:")
+            text = self._say("Ports, users and orders are those of seed {seed}.", {"seed": seed})
+            self._print(text)
+        self._print_command(self._say("Write it, then:"), f"exercise.check {challenge.name}")
+        self._print_command(self._say("If you are stuck:"), f"exercise.hint {challenge.name}")
 
     def show_untouched(self, name: str, program: Path) -> None:
         """The program is still the template."""
-        text = "{program} is still as it was given to you."
-        self._print(self._say(text, {"program": program}), "yellow")
-        self._print_command(f"exercise.start {name}", "The task once more:")
+        where = {"program": program}
+        self._print(self._say("{program} is still as it was given to you.", where), "yellow")
+        self._print_command(self._say("The task once more:"), f"exercise.start {name}")
 
     def show_solved(self, challenge: Challenge) -> None:
         """Why it works."""
@@ -62,18 +61,18 @@ class ExerciseView:
         self._print()
         self._show_page(challenge.why(self._language))
         self._print()
-        self._print_command(f"exercise.solution {challenge.name}", "How others may do it:")
-        self._print_command("exercise.progress", "What comes next:")
+        done = self._say("How one may do it:")
+        self._print_command(done, f"exercise.solution {challenge.name}")
+        self._print_command(self._say("What comes next:"), "exercise.progress")
 
     def show_next(self, name: str, hints_left: int) -> None:
         """What to do after a check that failed."""
         if hints_left:
-            text = "Not solved yet. {count} more hints are there:"
-            if hints_left == 1:
-                text = "Not solved yet. One more hint is there:"
-            self._print_command(f"exercise.hint {name}", text, count=hints_left)
+            left = self._say("Not solved yet. Hints left: {count}.", {"count": hints_left})
+            self._print_command(left, f"exercise.hint {name}")
         else:
-            self._print_command(f"exercise.check {name}", "Not solved yet. Change it, then:")
+            change = self._say("Not solved yet. Change it, then:")
+            self._print_command(change, f"exercise.check {name}")
 
     def show_hints(self, name: str, given: Sequence[str], count: int) -> None:
         """The hints so far, each saying more than the one before."""
@@ -82,7 +81,7 @@ class ExerciseView:
             self._print(title, "bold")
             self._print_wrapped(hint)
         if len(given) < count:
-            self._print_command(f"exercise.hint {name}", "The next one says more:")
+            self._print_command(self._say("The next one says more:"), f"exercise.hint {name}")
 
     def show_solution(self, challenge: Challenge) -> None:
         """A program that passes."""
@@ -99,8 +98,7 @@ class ExerciseView:
         self, challenges: Sequence[Challenge], entries: Mapping[str, Entry], path: Path
     ) -> None:
         """All exercises in the order of the course, where one stands, and which is next."""
-        head = ("lab", "exercise", "", "checks", "hints", "what it asks for")
-        rows = [tuple(self._say(word) if word else "" for word in head)]
+        rows = [tuple(self._say(word) if word else "" for word in COLUMNS)]
         rows += [self._row(challenge, entries.get(challenge.name)) for challenge in challenges]
         first, *lines = aligned(rows)
         self._print(first, "dim")
@@ -109,18 +107,19 @@ class ExerciseView:
             self._print(line, "green" if entry and entry.passed else "")
         done = sum(bool(entry.passed) for entry in entries.values())
         self._print()
-        text = "{done} of {count} are solved. Kept in {path}."
         values = {"done": done, "count": len(challenges), "path": path}
-        self._print(self._say(text, values), "dim")
+        self._print(self._say("{done} of {count} are solved. Kept in {path}.", values), "dim")
         for challenge in challenges:
             entry = entries.get(challenge.name)
             if not (entry and entry.passed):
                 verb = "check" if entry else "start"
-                self._print_command(f"exercise.{verb} {challenge.name}", "Next:")
+                self._print_command(self._say("Next:"), f"exercise.{verb} {challenge.name}")
                 return
 
     def _row(self, challenge: Challenge, entry: Entry | None) -> tuple[str, ...]:
-        state = "" if entry is None else self._say("solved" if entry.passed else "begun")
+        state = ""
+        if entry:
+            state = self._say("solved") if entry.passed else self._say("begun")
         title = read_translation(challenge.folder, self._language).text(challenge.title)
         counts = ("", "") if entry is None else (str(entry.checks), str(entry.hints))
         return (challenge.lab, challenge.name, state, *counts, title)
@@ -140,9 +139,8 @@ class ExerciseView:
         except OSError as error:
             raise output_error(error) from error
 
-    def _print_command(self, command: str, text: str, **values: object) -> None:
-        said = self._say(text, values or None)
-        self._console.write_line(Text.assemble(said, "  ", (f"invoke {command}", "bold")))
+    def _print_command(self, text: str, command: str) -> None:
+        self._console.write_line(Text.assemble(text, "  ", (f"invoke {command}", "bold")))
 
     def _print_wrapped(self, text: str) -> None:
         for line in self._console.indented(Text(text)):
