@@ -101,3 +101,13 @@ def read(folder: Path, path: str) -> File:
     with os.fdopen(descriptor, "rb") as file:
         is_executable = bool(os.fstat(descriptor).st_mode & 0o100)
         return File(path, file.read(MOST_BYTES), is_executable)
+
+
+def single_file(path: Path) -> Submission:
+    """A program that is one file; UsageError where that cannot be read."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
+    name = PROGRAM + path.suffix
+    return Submission(path.parent, name, (File(name, content, True),))

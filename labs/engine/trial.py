@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labs.engine.answers import Answers
 from labs.engine.capabilities import capability_mask
 from labs.engine.errors import LabError
 from labs.engine.model import Call, Credentials, Failed, ProcessRow, Verdict
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import TypeVar
 
-    from labs.engine.model import Expectation, Outcome, StepStarted
+    from labs.engine.model import Address, Expectation, Outcome, StepStarted
     from labs.engine.remote import Host
     from labs.engine.session import Session
     from labs.engine.submission import Submission
@@ -120,7 +121,7 @@ class Trial(Run):
     def settle(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
         """Wait until the condition holds; False where it does not in time, or a program ends.
 
-        A program whose end is nothing wrong was `expected_to_end` before.
+        The end of a program is nothing wrong after `expect_end`.
         """
         deadline = time.monotonic() + seconds
         while not condition():
@@ -128,6 +129,15 @@ class Trial(Run):
                 return condition()
             time.sleep(INTERVAL)
         return True
+
+    def ask(self, client: Process, address: Address, count: int) -> Answers:
+        """The same as `Process.request`, but for the first that times out, which is the last."""
+        answers = Answers.none()
+        while answers.asked < count and not answers.timed_out:
+            left = count - answers.asked if answers.asked else 1
+            (result,) = client.perform(Call("request", (address, left, 0, "")))
+            answers = answers.joined(Answers.of(result))
+        return answers
 
     def expect_end(self, program: Program) -> None:
         """From now on it is nothing wrong if this program ends."""

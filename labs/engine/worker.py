@@ -34,6 +34,7 @@ HTTP_PAUSE = 0.002
 HTTP_SECONDS = 8.0  # the same where a real server may have to start first
 LONGEST_LOAD = 30.0  # seconds
 LONGEST_WAIT = 8.0  # seconds: for some of its requests; less than an agent may take to answer
+LAST_START = 4.5  # seconds after which no request is begun in one message, for the same reason
 MOST_REQUESTS = 50_000
 LONGEST_ANSWER = 1 << 16  # bytes
 LONGEST_NAME = 80  # characters of who answered
@@ -331,7 +332,8 @@ class Load:
 
 def request(address: tuple[str, int], count: int, first_port: int, words: str) -> Tally:
     """Make so many requests, one after the other; what came of them."""
-    requests = Requests(address, count, first_port, words, LONGEST_WAIT)
+    # With words a client waits longer for its answer; a server that keeps it waiting is none.
+    requests = Requests(address, count, first_port, words, LONGEST_WAIT if words else LAST_START)
     requests.make_all()
     return requests.tally()
 

@@ -59,7 +59,7 @@ def drop(trial: Trial) -> None:
         why="What a stranger could make such a server do, it does as Alice and nobody else.",
     ) as step:
         server.show()
-        trial.settle(lambda: count_other(trial, first, uid) == 0)
+        trial.settle(lambda: count_other(trial, first, uid) == 0, seconds=1)
         step.advise("again", uid=uid)
         step.measured(count_other(trial, first, uid))
 
@@ -113,6 +113,6 @@ def serve(trial: Trial, server: Host, client: Process, port: int) -> None:
         why="Each of the two has a queue of its own, and serves it.",
         count=REQUESTS,
     ) as step:
-        answers = client.request((server.ipv4, port), REQUESTS)
+        answers = trial.ask(client, (server.ipv4, port), REQUESTS)
         step.advise("silent")
         step.measured(answers.answered, answers.parts)
