@@ -171,6 +171,7 @@ class Questions:
             self._write()
         if not data:
             self._write_text(self._say("No more questions: what follows runs without them."))
+            self._write()
             raise EOFError
         return data.decode(errors="replace").strip()
 
