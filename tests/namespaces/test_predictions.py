@@ -24,7 +24,7 @@ from tests.support import (
 
 pytestmark = pytest.mark.namespaces
 
-ASKED = r"What will it come to\? $|How many [^?]+\? $"
+ASKED = r"What will it come to\? $|(How many|What number,) [^?]+\? $"
 ASKED_IN_CHINESE = r"会得到什么？ $|多少[^？]+？ $"
 OF_AN_OUTCOME = r"✔|, observed|expected |  = "
 

@@ -47,7 +47,7 @@ HOW_TO_CHOOSE = "Say by number or by name what the step will come to."
 HOW_TO_COUNT = (
     "Say a number, or a range such as 5-15. A number is right where the lab's bounds do not tell "
     "it from what is observed; a range, where it holds that and is at most twice as wide as those "
-    "bounds. Where the lab is exact, you have to be."
+    "bounds. Where the lab is exact, you have to be too."
 )
 AHEAD = (
     "These {count} steps follow each other without a stop, for what one leaves to the next does "
