@@ -150,7 +150,7 @@ def ignore_the_refusal(run: Run, server: Host, port: int) -> None:
     """A program that does not look at what bind() answers."""
     careless = server.process("careless", user="bob")
     with run.step(
-        "A careless process of Bob's asks for the port, and is refused",
+        "A careless process of Bob's asks for the port",
         expect=EADDRINUSE.by("bind"),
         why="The refusal is loud. But the socket is still there, and it is bound to nothing.",
     ):

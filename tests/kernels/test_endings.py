@@ -103,3 +103,33 @@ def test_enter_goes_on_in_a_pause(tree: Path) -> None:
         terminal.read_until(SUMMARY)
         assert terminal.wait() == 0
     assert "nsenter" not in terminal.output
+
+
+# --- a question ---------------------------------------------------------------------------
+
+
+def test_predictions_are_asked_for_while_the_guest_waits(tree: Path) -> None:
+    arguments = ("lab.timewait", "--kernel", NEW, "--predict")
+    with open_terminal(*arguments, token=new_token(), folder=tree) as terminal:
+        for answer in ("1", "60", "EADDRINUSE", "EADDRINUSE"):
+            terminal.read_until(r"What will it come to\? $|How many [^?]+\? $")
+            assert ", observed " not in terminal.output
+            terminal.type(f"{answer}\r")
+        for _ in range(4):
+            terminal.read_until("you said: .*, right\n")
+        terminal.read_until(r"How many TIME_WAIT on the client's host\? $")
+        terminal.type("\x04")
+        terminal.read_until(SUMMARY)
+        terminal.read_until("predictions: 4 of 4 right\n")
+        assert terminal.wait() == 0
+
+
+def test_control_c_at_a_question_leaves_no_guest(tree: Path, tmp_path: Path) -> None:
+    trial = KernelTrial(tree, tmp_path)
+    arguments = ("lab.euid", "--kernel", NEW, "--predict")
+    with open_terminal(*arguments, token=trial.token, folder=tree) as terminal:
+        terminal.read_until(r"What will it come to\? $")
+        terminal.type("\x03")
+        assert terminal.wait() == INTERRUPTED
+    assert "Traceback" not in terminal.output
+    assert trial.wait_for_nothing() == {}

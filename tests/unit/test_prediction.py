@@ -53,7 +53,7 @@ LABS = {lab.name: lab for lab in find_labs()}
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "record.schema.json").read_text())
 BIND, LISTEN = EADDRINUSE.by("bind"), EADDRINUSE.by("listen")
 ACCESS, REFUSED = Refused("EACCES", "bind"), Refused("ECONNREFUSED", "connect")
-OFFERED = [OK, BIND, LISTEN, REFUSED]
+OFFERED: list[Expectation] = [OK, BIND, LISTEN, REFUSED]
 SOME = Measured("apples", 5, 15)
 TEN = Measured("apples", 10, 10)
 
@@ -67,7 +67,7 @@ def test_few_choices_are_filled_up_with_usual_ones() -> None:
 
 
 def test_many_choices_are_the_labs_own_in_a_fixed_order() -> None:
-    expected = [REFUSED, LISTEN, OK, BIND, EPERM.by("fchown")]
+    expected: list[Expectation] = [REFUSED, LISTEN, OK, BIND, EPERM.by("fchown")]
     wanted = [OK, BIND, LISTEN, EPERM.by("fchown"), REFUSED]
     assert choices(expected) == choices(reversed(expected)) == wanted
 

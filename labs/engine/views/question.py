@@ -47,7 +47,7 @@ HOW_TO_CHOOSE = "Say by number or by name what the step will come to."
 HOW_TO_COUNT = (
     "Say a number, or a range such as 5-15. A number is right where the lab's bounds do not tell "
     "it from what is observed; a range, where it holds that and is at most twice as wide as those "
-    "bounds. Where the lab is exact, you have to be."
+    "bounds. Where the lab is exact, you have to be too."
 )
 AHEAD = (
     "These {count} steps follow each other without a stop, for what one leaves to the next does "
@@ -171,6 +171,7 @@ class Questions:
             self._write()
         if not data:
             self._write_text(self._say("No more questions: what follows runs without them."))
+            self._write()
             raise EOFError
         return data.decode(errors="replace").strip()
 
