@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labs.engine.errors import UsageError
-from labs.engine.submission import PROGRAM, read_submission
+from labs.engine.submission import PROGRAM, list_files, read_submission
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +60,16 @@ class Workplace:
                 f"invoke exercise.start {self.challenge.name}  makes it anew.",
             )
         return read_submission(self.path)
+
+    def fingerprint(self) -> tuple[tuple[str, int, int, int], ...]:
+        """What changes with the files of the folder: times, sizes and modes."""
+        try:
+            statuses = [(path, os.lstat(self.path / path)) for path in list_files(self.path)]
+        except (OSError, UsageError):
+            return ()
+        return tuple(
+            (path, each.st_mtime_ns, each.st_size, each.st_mode) for path, each in statuses
+        )
 
     def is_untouched(self, submission: Submission) -> bool:
         """Whether the program is still the template."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from labs.engine.challenge import Challenge
+    from labs.engine.errors import BindlabError
     from labs.engine.exercises.progress import Entry
 
 WORDS = Path(__file__).parent
@@ -53,6 +54,21 @@ class ExerciseView:
         where = {"program": program}
         self._print(self._say("{program} is still as it was given to you.", where), "yellow")
         self._print_command(self._say("The task once more:"), f"exercise.start {name}")
+
+    def show_problem(self, error: BindlabError) -> None:
+        """Why a program could not be checked."""
+        self._print(error.message, "yellow")
+        if error.hint:
+            self._print(f"  {error.hint}", "dim")
+
+    def show_waiting(self, folder: Path) -> None:
+        """The next check comes with the next change."""
+        self._print()
+        self._print(
+            self._say("Waiting for the next save in {folder}. Ctrl-C ends.", {"folder": folder}),
+            "dim",
+        )
+        self._print()
 
     def show_solved(self, challenge: Challenge) -> None:
         """Why it works."""
