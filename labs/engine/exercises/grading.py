@@ -16,6 +16,7 @@ from labs.engine.catalogue import find_challenges
 from labs.engine.classes.roster import FORMULA, Learner
 from labs.engine.errors import BindlabError, ExitStatus, UsageError, standard_output
 from labs.engine.exercises.grades import STEM, Grade, Table, open_table
+from labs.engine.jobs import count_processors, work_off
 from labs.engine.layout import Layout
 from labs.engine.model import Advised, RunEnded, StepEnded, StepStarted, Verdict
 from labs.engine.runner import run_lab
@@ -23,7 +24,6 @@ from labs.engine.submission import read_submission, single_file
 from labs.engine.translation import ENGLISH, check_language
 from labs.engine.views.grades import GradesView, open_report
 from labs.engine.views.json import STANDARD_OUTPUT
-from labs.engine.workers import count_processors, work_off
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
