@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labs.engine.model import ProcessRow
 from labs.engine.programs import Program
 from labs.engine.script import (
     EACCES,
@@ -39,6 +40,7 @@ __all__ = [
     "Challenge",
     "Host",
     "Process",
+    "ProcessRow",
     "Program",
     "Requirement",
     "Socket",
