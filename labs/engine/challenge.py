@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labs.engine.model import ProcessRow
+from labs.engine.model import ProcessRow, SocketRow
 from labs.engine.programs import Program
 from labs.engine.script import (
     EACCES,
@@ -44,6 +44,7 @@ __all__ = [
     "Program",
     "Requirement",
     "Socket",
+    "SocketRow",
     "Trial",
     "between",
     "challenge",
