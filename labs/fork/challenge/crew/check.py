@@ -108,8 +108,8 @@ def find_crew(trial: Trial, program: Program, client: Process, port: int) -> lis
     with trial.step(
         "A client comes, and who has answered is stopped; and so on, {count} times",
         expect=exactly(CREW, "processes that answered"),
-        why="Who is stopped takes nothing from the queue, and the others do. No process has "
-        "connections of its own before accept().",
+        why="Who is stopped takes nothing from the queue, and the others do. In a sandbox a "
+        "process has another pid than on its host (NSpid in /proc/PID/status).",
         count=CREW,
     ) as step:
         while len(found) < CREW:

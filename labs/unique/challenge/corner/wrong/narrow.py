@@ -32,10 +32,10 @@ def main() -> None:
     port, name, address = int(sys.argv[1]), sys.argv[2].encode(), sys.argv[3]
     with selectors.DefaultSelector() as waiting:
         for opened in open_all(port, address):
-            waiting.register(opened, selectors.EVENT_READ)
+            waiting.register(opened, selectors.EVENT_READ, opened)
         while True:
             for key, _ in waiting.select():
-                serve(key.fileobj, name)
+                serve(key.data, name)
 
 
 main()
