@@ -23,6 +23,7 @@ from labs.engine.model import Call, Credentials, Failed, ProcessRow, Verdict
 from labs.engine.programs import Program
 from labs.engine.remote import Process
 from labs.engine.script import Run, Step
+from labs.engine.session import CallError
 from labs.engine.translation import read_translation
 from labs.engine.waiting import INTERVAL
 
@@ -214,13 +215,30 @@ class Trial(Run):
         counts = as_counts(self._look(program, "read_threads", process.pid))
         return Threads(*(counts[name] for name in ("threads", "asleep", "stopped", "sleeps")))
 
-    def networks(self, program: Program) -> dict[int, int]:
-        """The network namespace, by its inode, of each thread of a program's processes."""
+    def rests(self, program: Program) -> bool:
+        """Whether all threads of a program sleep: it has done what it does at its start."""
+        return all(self.threads(program, row).all_sleep for row in self.family(program))
+
+    def find_elsewhere(self, program: Program) -> dict[int, int]:
+        """The threads of a program that are in another network namespace than its host's.
+
+        By their ids, as the host has them, with the inode of the namespace.
+        """
+        here = {*self._networks(program, self._sandboxes[program.host.name].pid).values()}
         return {
             int(thread): inode
             for row in self.family(program)
-            for thread, inode in as_counts(self._look(program, "read_networks", row.pid)).items()
+            for thread, inode in self._networks(program, row.pid).items()
+            if inode not in here
         }
+
+    def reaches(self, client: Process, address: Address) -> bool:
+        """Whether a client is answered there now; no call of the lab's."""
+        try:
+            result = self._session.consult(client.name, Call("request", (address, 1, 0, "")))
+        except CallError:
+            return False
+        return bool(as_counts(result)["answered"])
 
     def find(self, program: Program, pid: str) -> ProcessRow | None:
         """The process of a program's host that calls itself this pid, as it is in its sandbox."""
@@ -258,6 +276,9 @@ class Trial(Run):
         if name not in self._advice:
             raise LabError(f"The challenge has no advice named {name}.")
         return self._advice[name]
+
+    def _networks(self, program: Program, pid: int) -> Mapping[str, int]:
+        return as_counts(self._look(program, "read_networks", pid))
 
     def _look(self, program: Program, name: str, pid: int) -> Value:
         """What the sandbox's agent sees of a process; no call of the lab's."""

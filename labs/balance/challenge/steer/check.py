@@ -87,16 +87,11 @@ def start(trial: Trial, server: Host, port: int, first: int) -> Program:
         program = trial.start("steer", server, port, first, first + WIDTH - 1, user="alice")
         trial.settle(lambda: len(server.queues(port)) == LISTENERS)
         # It may attach its program after that: it has when it sleeps.
-        trial.settle(lambda: all_sleep(trial, program), seconds=2)
+        trial.settle(lambda: trial.rests(program), seconds=2)
         count = len(server.queues(port))
         step.advise("members", port=port, count=count)
         step.measured(count)
     return program
-
-
-def all_sleep(trial: Trial, program: Program) -> bool:
-    """Whether all processes of the program wait for something."""
-    return all(trial.threads(program, row).all_sleep for row in trial.family(program))
 
 
 def connect_all(
