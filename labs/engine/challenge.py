@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labs.engine.model import ProcessRow, SocketRow
 from labs.engine.programs import Program
 from labs.engine.script import (
     EACCES,
@@ -39,9 +40,11 @@ __all__ = [
     "Challenge",
     "Host",
     "Process",
+    "ProcessRow",
     "Program",
     "Requirement",
     "Socket",
+    "SocketRow",
     "Trial",
     "between",
     "challenge",

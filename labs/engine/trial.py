@@ -10,7 +10,10 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGCONT, SIGSTOP
 from typing import TYPE_CHECKING
 
 from labs.engine.answers import Answers
@@ -20,14 +23,16 @@ from labs.engine.model import Call, Credentials, Failed, ProcessRow, Verdict
 from labs.engine.programs import Program
 from labs.engine.remote import Process
 from labs.engine.script import Run, Step
+from labs.engine.session import CallError
 from labs.engine.translation import read_translation
 from labs.engine.waiting import INTERVAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import TypeVar
 
-    from labs.engine.model import Address, Expectation, Outcome, StepStarted
+    from labs.engine.model import Address, Expectation, Outcome, StepStarted, Value
+    from labs.engine.programs import HasPid
     from labs.engine.remote import Host
     from labs.engine.session import Session
     from labs.engine.submission import Submission
@@ -61,6 +66,26 @@ NOT_STARTED = {
 
 class TrialOver(Exception):
     """Raised after a step that went otherwise: what comes after it cannot be judged."""
+
+
+@dataclass(frozen=True)
+class Threads:
+    """What the threads of a process do: all, those that sleep or are stopped, their sleeps."""
+
+    threads: int
+    asleep: int
+    stopped: int
+    sleeps: int
+
+    @property
+    def all_sleep(self) -> bool:
+        """Whether none of them runs."""
+        return self.asleep == self.threads
+
+    @property
+    def are_stopped(self) -> bool:
+        """Whether none of them can run, by SIGSTOP."""
+        return self.stopped == self.threads
 
 
 class Trial(Run):
@@ -168,6 +193,61 @@ class Trial(Run):
         held = {socket.inode for row in self.family(program) for socket in row.sockets}
         return [inode for inode in program.host.queues(port) if inode in held]
 
+    def signal(self, program: Program, process: HasPid, signal: int) -> None:
+        """kill(2): a signal to one process of a program's host."""
+        self._sandboxes[program.host.name].send_signal(process, signal)
+
+    def stop(self, program: Program, processes: Sequence[HasPid]) -> None:
+        """SIGSTOP to some processes; returns when not one of their threads runs any more."""
+        for process in processes:
+            self.signal(program, process, SIGSTOP)
+        self.settle(
+            lambda: all(self.threads(program, process).are_stopped for process in processes)
+        )
+
+    def go_on(self, program: Program, processes: Sequence[HasPid]) -> None:
+        """SIGCONT to some processes."""
+        for process in processes:
+            self.signal(program, process, SIGCONT)
+
+    def threads(self, program: Program, process: HasPid) -> Threads:
+        """What the threads of one process of a program's host do now."""
+        counts = as_counts(self._look(program, "read_threads", process.pid))
+        return Threads(*(counts[name] for name in ("threads", "asleep", "stopped", "sleeps")))
+
+    def rests(self, program: Program) -> bool:
+        """Whether all threads of a program sleep: it has done what it does at its start."""
+        return all(self.threads(program, row).all_sleep for row in self.family(program))
+
+    def find_elsewhere(self, program: Program) -> dict[int, int]:
+        """The threads of a program that are in another network namespace than its host's.
+
+        By their ids, as the host has them, with the inode of the namespace.
+        """
+        here = {*self._networks(program, self._sandboxes[program.host.name].pid).values()}
+        return {
+            int(thread): inode
+            for row in self.family(program)
+            for thread, inode in self._networks(program, row.pid).items()
+            if inode not in here
+        }
+
+    def reaches(self, client: Process, address: Address) -> bool:
+        """Whether a client is answered there now; no call of the lab's."""
+        try:
+            result = self._session.consult(client.name, Call("request", (address, 1, 0, "")))
+        except CallError:
+            return False
+        return bool(as_counts(result)["answered"])
+
+    def find(self, program: Program, pid: str) -> ProcessRow | None:
+        """The process of a program's host that calls itself this pid, as it is in its sandbox."""
+        for row in program.host.processes():
+            status = str(self._look(program, "read_status", row.pid))
+            if status.partition("\nNSpid:")[2].partition("\n")[0].split()[1:] == [pid]:
+                return row
+        return None
+
     def find_fault(self) -> tuple[str, str, Mapping[str, object]] | None:
         """What went wrong with any program, whatever it was for: advice by name, with values."""
         for sandbox in self._sandboxes.values():
@@ -197,6 +277,14 @@ class Trial(Run):
             raise LabError(f"The challenge has no advice named {name}.")
         return self._advice[name]
 
+    def _networks(self, program: Program, pid: int) -> Mapping[str, int]:
+        return as_counts(self._look(program, "read_networks", pid))
+
+    def _look(self, program: Program, name: str, pid: int) -> Value:
+        """What the sandbox's agent sees of a process; no call of the lab's."""
+        sandbox = self._sandboxes[program.host.name]
+        return self._session.consult(sandbox.name, Call(name, (pid,)))
+
     def _sandbox(self, host: Host) -> Process:
         """The sandbox of a host, which has the submission's files."""
         if host.name not in self._sandboxes:
@@ -207,6 +295,12 @@ class Trial(Run):
                 for call in write_calls(file.path, file.content, file.is_executable):
                     self._session.consult(sandbox.name, call)
         return self._sandboxes[host.name]
+
+
+def as_counts(value: Value) -> Mapping[str, int]:
+    """What was counted, by name."""
+    assert isinstance(value, Mapping)
+    return value
 
 
 def write_calls(path: str, content: bytes, is_executable: bool) -> Iterable[Call]:
