@@ -11,6 +11,7 @@ import base64
 import json
 import time
 from pathlib import Path
+from signal import SIGSTOP
 from typing import TYPE_CHECKING
 
 from labs.engine.answers import Answers
@@ -21,7 +22,7 @@ from labs.engine.programs import Program
 from labs.engine.remote import Process
 from labs.engine.script import Run, Step
 from labs.engine.translation import read_translation
-from labs.engine.waiting import INTERVAL
+from labs.engine.waiting import INTERVAL, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 WORDS = Path(__file__).parent  # where the translation of what stands here is
 PATIENCE = 5.0  # seconds for a program to do what it is started for
 PIECE = 96 << 10  # bytes of a file in one message
+STOPPED = "TZX"  # states of a process that does nothing, or no more
 OWN = ".check"  # the folder of a check's own programs; a submission has no hidden ones
 LAST_LINES = 4  # of a program that has ended
 
@@ -133,8 +135,29 @@ class Trial(Run):
             self._write(starter, path, file.read_bytes(), True)
         return self._start(path, name, host, arguments, user=user, capabilities=capabilities)
 
+    def stop(self, program: Program) -> None:
+        """Stop all processes of a program (SIGSTOP); returns when none of their threads runs.
+
+        Only then it accepts nothing more: kill(2) returns before the signal has come.
+        """
+        self.signal(program, SIGSTOP)
+        wait_until(lambda: self._stands(program), f"{program.name} stops")
+
+    def sleeps(self, program: Program) -> bool:
+        """Whether all threads of a program sleep: it waits for something."""
+        return set(self._states(program)) == {"S"}
+
+    def _stands(self, program: Program) -> bool:
+        return all(state in STOPPED for state in self._states(program))
+
+    def _states(self, program: Program) -> str:
+        """The states of all threads of a program's processes."""
+        sandbox = self._sandboxes[program.host.name]
+        calls = [Call("read_states", (row.pid,)) for row in self.family(program)]
+        return "".join(str(self._session.consult(sandbox.name, call)) for call in calls)
+
     def signal(self, program: Program, number: int) -> None:
-        """Send a signal to all processes of a program: SIGSTOP holds whatever it has forked."""
+        """Send a signal to all processes of a program, to those that it has forked as well."""
         for row in self.family(program):
             self._sandboxes[program.host.name].send_signal(row, number)
 
