@@ -25,7 +25,7 @@ from labs.engine.remote import Process
 from labs.engine.script import Run, Step
 from labs.engine.session import CallError
 from labs.engine.translation import read_translation
-from labs.engine.waiting import INTERVAL
+from labs.engine.waiting import INTERVAL, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 WORDS = Path(__file__).parent  # where the translation of what stands here is
 PATIENCE = 5.0  # seconds for a program to do what it is started for
 PIECE = 96 << 10  # bytes of a file in one message
+STOPPED = "TZX"  # states of a process that does nothing, or no more
+OWN = ".check"  # the folder of a check's own programs; a submission has no hidden ones
 LAST_LINES = 4  # of a program that has ended
 
 # What is said of any program, where the check itself has nothing that fits better.
@@ -104,6 +106,7 @@ class Trial(Run):
         self._sandboxes: dict[str, Process] = {}
         self._programs: list[Program] = []
         self._let_go: set[str] = set()
+        self._written: set[tuple[str, str]] = set()
 
     def uid(self, user: str) -> int:
         """The uid of a user, to give it to the program."""
@@ -130,18 +133,57 @@ class Trial(Run):
 
         `name` is what the run calls it. It has the capabilities(7) that are named and no others.
         """
-        sandbox = self._sandbox(host)
-        uid = self.uid(user)
-        words = tuple(str(argument) for argument in arguments)
-        program = self._submission.program
-        mask = capability_mask(capabilities)
-        call = Call("execve", (program, words, uid, mask))
-        shown = f"execve({json.dumps(program)}, {json.dumps([program, *words])})"
-        credentials = Credentials(uid, uid, uid, uid)
-        pid = self._session.start_program(sandbox.name, name, call, shown, credentials)
-        started = Program(self._session, sandbox, name, pid, is_known=True)
+        started = self._start(
+            self._submission.program, name, host, arguments, user=user, capabilities=capabilities
+        )
         self._programs.append(started)
         return started
+
+    def start_own(
+        self,
+        name: str,
+        host: Host,
+        file: Path,
+        *arguments: object,
+        user: str,
+        capabilities: Sequence[str] = (),
+    ) -> Program:
+        """Start a program of the check's own, a file beside it, where the trainee's can see it.
+
+        Its end is nothing wrong of the trainee's program; nor are its last words shown.
+        """
+        path = f"{OWN}/{file.name}"
+        starter = self._sandbox(host)
+        if (host.name, path) not in self._written:
+            self._written.add((host.name, path))
+            self._write(starter, path, file.read_bytes(), True)
+        return self._start(path, name, host, arguments, user=user, capabilities=capabilities)
+
+    def stop(self, program: Program) -> None:
+        """Stop all processes of a program (SIGSTOP); returns when none of their threads runs.
+
+        Only then it accepts nothing more: kill(2) returns before the signal has come.
+        """
+        self.signal(program, SIGSTOP)
+        wait_until(lambda: self._stands(program), f"{program.name} stops")
+
+    def sleeps(self, program: Program) -> bool:
+        """Whether all threads of a program sleep: it waits for something."""
+        return set(self._states(program)) == {"S"}
+
+    def _stands(self, program: Program) -> bool:
+        return all(state in STOPPED for state in self._states(program))
+
+    def _states(self, program: Program) -> str:
+        """The states of all threads of a program's processes."""
+        sandbox = self._sandboxes[program.host.name]
+        calls = [Call("read_states", (row.pid,)) for row in self.family(program)]
+        return "".join(str(self._session.consult(sandbox.name, call)) for call in calls)
+
+    def signal(self, program: Program, number: int) -> None:
+        """Send a signal to all processes of a program, to those that it has forked as well."""
+        for row in self.family(program):
+            self._sandboxes[program.host.name].send_signal(row, number)
 
     def settle(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
         """Wait until the condition holds; False where it does not in time, or a program ends.
@@ -285,6 +327,26 @@ class Trial(Run):
         sandbox = self._sandboxes[program.host.name]
         return self._session.consult(sandbox.name, Call(name, (pid,)))
 
+    def _start(
+        self,
+        path: str,
+        name: str,
+        host: Host,
+        arguments: Sequence[object],
+        *,
+        user: str,
+        capabilities: Sequence[str],
+    ) -> Program:
+        """Start a program of a host's sandbox."""
+        sandbox = self._sandbox(host)
+        uid = self.uid(user)
+        words = tuple(str(argument) for argument in arguments)
+        call = Call("execve", (path, words, uid, capability_mask(capabilities)))
+        shown = f"execve({json.dumps(path)}, {json.dumps([path, *words])})"
+        credentials = Credentials(uid, uid, uid, uid)
+        pid = self._session.start_program(sandbox.name, name, call, shown, credentials)
+        return Program(self._session, sandbox, name, pid, is_known=True)
+
     def _sandbox(self, host: Host) -> Process:
         """The sandbox of a host, which has the submission's files."""
         if host.name not in self._sandboxes:
@@ -292,9 +354,13 @@ class Trial(Run):
             pid = self._session.start_process(name, host.name, "root", (), "", "", sandbox=True)
             sandbox = self._sandboxes[host.name] = Process(self._session, name, host, pid)
             for file in self._submission.files:
-                for call in write_calls(file.path, file.content, file.is_executable):
-                    self._session.consult(sandbox.name, call)
+                self._write(sandbox, file.path, file.content, file.is_executable)
         return self._sandboxes[host.name]
+
+    def _write(self, sandbox: Process, path: str, content: bytes, is_executable: bool) -> None:
+        """Write a file into a sandbox."""
+        for call in write_calls(path, content, is_executable):
+            self._session.consult(sandbox.name, call)
 
 
 def as_counts(value: Value) -> Mapping[str, int]:
