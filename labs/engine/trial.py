@@ -8,9 +8,13 @@ its text is not looked at. The first step that goes otherwise ends the trial.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import socket
+import struct
 import time
 from pathlib import Path
+from signal import SIGCONT, SIGSTOP
 from typing import TYPE_CHECKING
 
 from labs.engine.answers import Answers
@@ -19,7 +23,7 @@ from labs.engine.errors import LabError
 from labs.engine.model import Call, Credentials, Failed, ProcessRow, Verdict
 from labs.engine.programs import Program
 from labs.engine.remote import Process
-from labs.engine.script import Run, Step
+from labs.engine.script import CallError, Run, Step
 from labs.engine.translation import read_translation
 from labs.engine.waiting import INTERVAL
 
@@ -28,7 +32,8 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from labs.engine.model import Address, Expectation, Outcome, StepStarted
-    from labs.engine.remote import Host
+    from labs.engine.programs import HasPid
+    from labs.engine.remote import Host, Socket
     from labs.engine.session import Session
     from labs.engine.submission import Submission
     from labs.engine.translation import Translation
@@ -39,6 +44,9 @@ WORDS = Path(__file__).parent  # where the translation of what stands here is
 PATIENCE = 5.0  # seconds for a program to do what it is started for
 PIECE = 96 << 10  # bytes of a file in one message
 LAST_LINES = 4  # of a program that has ended
+SHORTEST_WAIT = 0.001  # seconds; 0 would mean to wait for ever (SO_RCVTIMEO of socket(7))
+MOST_WORDS = 80  # bytes that a connection gets
+SOME_REQUESTS = 100  # of a load, that are waited for at a time
 
 # What is said of any program, where the check itself has nothing that fits better.
 EXCEEDED = {
@@ -130,14 +138,66 @@ class Trial(Run):
             time.sleep(INTERVAL)
         return True
 
-    def ask(self, client: Process, address: Address, count: int) -> Answers:
+    def ask(self, client: Process, address: Address, count: int, words: str = "") -> Answers:
         """The same as `Process.request`, but for the first that times out, which is the last."""
         answers = Answers.none()
         while answers.asked < count and not answers.timed_out:
             left = count - answers.asked if answers.asked else 1
-            (result,) = client.perform(Call("request", (address, left, 0, "")))
+            (result,) = client.perform(Call("request", (address, left, 0, words)))
             answers = answers.joined(Answers.of(result))
         return answers
+
+    def speak(self, connections: Sequence[Socket], words: str = "") -> list[str]:
+        """Say the words on each connection: what each gets then, empty where that is nothing.
+
+        All of them together are waited for as long as one program is.
+        """
+        for connection in connections:
+            with contextlib.suppress(CallError):  # it was reset
+                if words:
+                    connection.send(words)
+        deadline = time.monotonic() + PATIENCE
+        return [self._hear(connection, deadline) for connection in connections]
+
+    def wait_for_load(self, client: Process, count: int) -> bool:
+        """The same as `Process.wait_for_requests`; False where they do not come to their end."""
+        (result,) = client.perform(Call("wait_for_requests", (count,)))
+        return bool(result.value)
+
+    def end_load(self, client: Process, count: int) -> Answers:
+        """End a load when so many more requests have come to their end, or none does any more."""
+        while count > 0 and self.wait_for_load(client, min(count, SOME_REQUESTS)):
+            count -= SOME_REQUESTS
+        (result,) = client.perform(Call("stop"))
+        return Answers.of(result)
+
+    def signal(self, host: Host, processes: Sequence[HasPid], number: int) -> None:
+        """Send a signal to processes of programs on a host, but those that have ended."""
+        for process in processes:
+            with contextlib.suppress(CallError):
+                self._sandboxes[host.name].send_signal(process, number)
+
+    def freeze(self, host: Host, processes: Sequence[HasPid]) -> None:
+        """Stop processes of programs by SIGSTOP; returns when none of them runs."""
+        self.signal(host, processes, SIGSTOP)
+        self.settle(lambda: not any(self._state(host, process) in "RSD" for process in processes))
+
+    def thaw(self, host: Host, processes: Sequence[HasPid]) -> None:
+        """Let them go on."""
+        self.signal(host, processes, SIGCONT)
+
+    def has_own_network(self, host: Host, process: HasPid) -> bool:
+        """Whether a program's process is in another network namespace than its host."""
+        sandbox = self._sandboxes[host.name]
+        own, hosts = (
+            self._session.consult(sandbox.name, Call("read_network", (pid,)))
+            for pid in (process.pid, sandbox.pid)
+        )
+        return own != hosts
+
+    def write_text(self, host: Host, name: str, text: str) -> None:
+        """Write a file anew that programs on a host read as /tmp/NAME."""
+        self._session.consult(self._sandbox(host).name, Call("write_tmp", (name, text)))
 
     def expect_end(self, program: Program) -> None:
         """From now on it is nothing wrong if this program ends."""
@@ -196,6 +256,24 @@ class Trial(Run):
         if name not in self._advice:
             raise LabError(f"The challenge has no advice named {name}.")
         return self._advice[name]
+
+    def _hear(self, connection: Socket, deadline: float) -> str:
+        """What comes next on a connection; empty at its end, and where nothing comes in time."""
+        seconds = max(deadline - time.monotonic(), SHORTEST_WAIT)
+        limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000)).decode("latin-1")
+        arguments = connection.descriptor, socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit
+        self._session.consult(connection.process.name, Call("setsockopt", arguments))
+        with contextlib.suppress(CallError):
+            return connection.recv(MOST_WORDS).strip()
+        return ""
+
+    def _state(self, host: Host, process: HasPid) -> str:
+        """The state of a process, as proc_pid_status(5) names it; X for one that is gone."""
+        with contextlib.suppress(CallError):
+            look = Call("read_status", (process.pid,))
+            status = str(self._session.consult(self._sandboxes[host.name].name, look))
+            return status.partition("\nState:\t")[2][0]
+        return "X"
 
     def _sandbox(self, host: Host) -> Process:
         """The sandbox of a host, which has the submission's files."""
