@@ -186,6 +186,10 @@ class Trial(Run):
         """Let them go on."""
         self.signal(host, processes, SIGCONT)
 
+    def are_asleep(self, host: Host, processes: Sequence[HasPid]) -> bool:
+        """Whether processes of programs on a host wait for something, all of them."""
+        return all(self._state(host, process) == "S" for process in processes)
+
     def has_own_network(self, host: Host, process: HasPid) -> bool:
         """Whether a program's process is in another network namespace than its host."""
         sandbox = self._sandboxes[host.name]

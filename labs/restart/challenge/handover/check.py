@@ -4,7 +4,7 @@ from signal import SIGTERM
 
 from labs.engine.challenge import Address, Host, Process, Program, Trial, challenge, exactly
 
-CLIENTS = 4  # few, for each request leaves a TIME_WAIT that every look at the host has to list
+CLIENTS = 3  # few, for each request leaves a TIME_WAIT that every look at the host has to list
 MOST = 20_000
 SOME = 200  # requests after the old copy's end
 MOMENTS = range(20, 200)  # requests before the new copy is started
