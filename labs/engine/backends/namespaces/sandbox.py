@@ -41,7 +41,6 @@ from labs.engine.system import (
     take_user,
     unshare,
 )
-from labs.engine.worker import read_tasks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,6 +123,13 @@ class Sandbox(Agent):
         os.chown(path, OWNER, OWNER)
         return 0
 
+    def call_write_tmp(self, name: str, text: str) -> Json:
+        """Write a file of the programs' /tmp anew; a link that a program left there is refused."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(f"{ROOT}/tmp/{name}", flags, 0o644), "w") as file:
+            file.write(text)
+        return 0
+
     def call_execve(self, program: str, arguments: list[str], uid: int, capabilities: int) -> Json:
         """Start a program of the program's folder under a uid; its pid on the host."""
         output = os.memfd_create(program)
@@ -145,12 +151,6 @@ class Sandbox(Agent):
     def call_read_first(self) -> Json:
         """The pid of the sandbox's process 1 on the host."""
         return self._first
-
-    def call_read_states(self, pid: int) -> Json:
-        """The states of a process's threads, as in proc_pid_stat(5); empty when it is gone."""
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            return "".join(stat.rpartition(") ")[2][0] for stat in read_tasks(pid, "stat"))
-        return ""
 
     def call_read_exceeded(self) -> Json:
         """Which limit of all of them together was exceeded, for which all were ended; or empty."""

@@ -163,7 +163,7 @@ def kill(trial: Trial, copy: Program) -> None:
         name=copy.name,
     ) as step:
         trial.expect_end(copy)
-        trial.signal(copy, SIGKILL)
+        trial.signal(copy.host, trial.family(copy), SIGKILL)
         trial.settle(lambda: not copy.host.queues(port))
         step.advise("early", port=port)
         step.measured(len(copy.host.queues(port)))

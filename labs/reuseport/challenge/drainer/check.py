@@ -1,6 +1,6 @@
 """The check of drainer: one of two copies is told to end while connections wait in its queue."""
 
-from signal import SIGCONT, SIGTERM
+from signal import SIGTERM
 
 from labs.engine.challenge import (
     Answers,
@@ -93,7 +93,7 @@ def fill(trial: Trial, client: Process, server: Host, leaving: Program, staying:
         count=CLIENTS,
     ) as step:
         for program in (leaving, staying):
-            trial.stop(program)
+            trial.stop(program.host, trial.family(program))
         client.load((server.ipv4, port), CLIENTS, clients=CLIENTS)
         trial.settle(lambda: sum(server.queues(port).values()) == CLIENTS, seconds=3)
         waiting = sum(server.queues(port).values())
@@ -124,7 +124,7 @@ def leave(trial: Trial, client: Process, leaving: Program, staying: Program) -> 
         trial.expect_end(leaving)
         leaving.kill(SIGTERM)
         for program in (leaving, staying):
-            trial.signal(program, SIGCONT)
+            trial.go_on(program.host, trial.family(program))
         answers = client.stop_load(after=CLIENTS)
         step.measured(answers.asked)
     return answers

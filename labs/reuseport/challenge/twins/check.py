@@ -74,7 +74,7 @@ def twins(trial: Trial) -> None:
         why="Its socket goes with it, and leaves the group (reuseport_detach_sock()).",
     ) as step:
         trial.expect_end(first)
-        trial.signal(first, SIGKILL)
+        trial.signal(first.host, trial.family(first), SIGKILL)
         copies.remove(first)
         trial.settle(lambda: len(server.queues(port)) == 1)
         step.measured(count_own(trial, copies, port))

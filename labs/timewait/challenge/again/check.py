@@ -136,7 +136,7 @@ def come_back(trial: Trial, first: Program, name: str, port: int) -> Program:
         name=name,
     ) as step:
         trial.expect_end(first)
-        trial.signal(first, SIGKILL)
+        trial.signal(first.host, trial.family(first), SIGKILL)
         trial.settle(lambda: not server.queues(port))
         program = trial.start(name, server, port, name, user="alice")
         trial.settle(lambda: bool(trial.listeners(program, port)))
