@@ -1,0 +1,159 @@
+"""`invoke lab.check`: holds the content of labs to account."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from labs.engine.authoring.content import read_contents
+from labs.engine.authoring.problem import Problem, at
+from labs.engine.authoring.proof import list_cases, prove
+from labs.engine.authoring.requirements import find_problems
+from labs.engine.authoring.result import Result
+from labs.engine.backends.namespaces.backend import open_namespaces
+from labs.engine.catalogue import LABS
+from labs.engine.errors import BindlabError, CannotRun, ExitStatus, UsageError, standard_output
+from labs.engine.jobs import count_processors, work_off
+from labs.engine.runner import PRECEDENCE
+from labs.engine.views.content import ContentView
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+    from pathlib import Path
+
+    from labs.engine.authoring.content import Content
+    from labs.engine.authoring.proof import Case, Verdict
+
+SEEDS = (None, 1)
+MOST_SECONDS = 180.0  # for one proof
+MOST_JOBS = 64
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """Which labs, with commas between, all without one; how many proofs at once, none if quick."""
+
+    labs: str = ""
+    jobs: int | None = None
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One run of a check: a program of a challenge's own, and a seed."""
+
+    lab: str
+    case: Case
+    seed: int | None
+
+    def judge(self, found: Verdict | BindlabError) -> tuple[Problem | None, str]:
+        """What is wrong with the program or its check, or why that could not be seen."""
+        if isinstance(found, CannotRun):
+            return None, found.message
+        if isinstance(found, BindlabError):
+            what, obstacle = found.message, ""
+        else:
+            what, obstacle = found.problem(self.case), found.obstacle
+        seed = "" if self.seed is None else f" (seed {self.seed})"
+        return at(self.case.program, f"{what}{seed}") if what else None, obstacle
+
+
+def check_labs(options: CheckOptions, folder: Path = LABS, package: str = "labs") -> ExitStatus:
+    """Check labs and show each as it is done; raises UsageError, and CannotRun without a proof."""
+    jobs = count_processors() if options.jobs is None else options.jobs
+    if not 1 <= jobs <= MOST_JOBS:
+        raise UsageError(f"--jobs takes a number from 1 to {MOST_JOBS}, not {jobs}.")
+    contents = choose(read_contents(folder, package), options.labs)
+    started = time.monotonic()
+    obstacle = None if options.quick else find_obstacle()
+    proofs = [] if options.quick or obstacle else [*list_proofs(contents)]
+    view = ContentView(standard_output())
+    results = []
+    with contextlib.closing(check_each(contents, proofs, jobs, view)) as checked:
+        for result in checked:
+            view.show_result(result)
+            results.append(result)
+    view.show_sum(results, time.monotonic() - started, is_quick=options.quick)
+    statuses = {result.status for result in results}
+    if obstacle:
+        if ExitStatus.FAILED not in statuses:
+            raise obstacle
+        view.show_obstacle(obstacle.message, obstacle.hint)
+    return next(status for status in PRECEDENCE if status in statuses)
+
+
+def choose(contents: Sequence[Content], text: str) -> list[Content]:
+    """The labs of a list with commas between, all without one; UsageError for one unknown."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    known = [content.name for content in contents]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"There is no lab {name!r}; there are {', '.join(known)}.")
+    return [content for content in contents if content.name in names or not names]
+
+
+def find_obstacle() -> CannotRun | None:
+    """Why no proof can be carried out here; None where they can."""
+    try:
+        with open_namespaces():
+            return None
+    except CannotRun as error:
+        return error
+
+
+def list_proofs(contents: Sequence[Content]) -> Iterator[Proof]:
+    """All proofs of the challenges of labs; a program that is not there has none."""
+    for content in contents:
+        for challenge in content.challenges:
+            for case in list_cases(challenge):
+                for seed in SEEDS if case.program.exists() else ():
+                    yield Proof(content.name, case, seed)
+
+
+def check_each(
+    contents: Sequence[Content], proofs: Sequence[Proof], jobs: int, view: ContentView
+) -> Generator[Result, None, None]:
+    """Check labs in their order, their proofs side by side."""
+    left = Counter(proof.lab for proof in proofs)
+    results: dict[str, Result] = {}
+    waiting: deque[str] = deque()
+
+    def done() -> Iterator[Result]:
+        while waiting and not left[waiting[0]]:
+            yield results[waiting.popleft()]
+
+    for content in contents:
+        results[content.name] = check(content)
+        waiting.append(content.name)
+        yield from done()
+    work = work_off(proofs, carry_out, at_once=jobs, seconds=MOST_SECONDS)
+    with contextlib.closing(work):
+        for proof, found in work:
+            results[proof.lab] = add(results[proof.lab], *proof.judge(found))
+            left[proof.lab] -= 1
+            yield from done()
+            view.show_progress(waiting, left.total())
+
+
+def check(content: Content) -> Result:
+    """What is wrong with a lab, without its proofs."""
+    return Result(content.name, len(content.challenges), problems=(*find_problems(content),))
+
+
+def carry_out(proof: Proof) -> Verdict:
+    """Do one proof; raises CannotRun."""
+    return prove(proof.case, proof.seed)
+
+
+def add(result: Result, problem: Problem | None, obstacle: str) -> Result:
+    """A lab's result with that of one more proof."""
+    problems = (*result.problems, problem) if problem else result.problems
+    return replace(
+        result,
+        problems=problems,
+        proofs=result.proofs + (not obstacle),
+        obstacle=result.obstacle or obstacle,
+    )
