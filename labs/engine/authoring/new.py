@@ -10,69 +10,68 @@ from typing import TYPE_CHECKING
 
 from labs.engine.authoring.names import find_fault
 from labs.engine.authoring.skeleton import PACKAGE, make_challenge, make_lab, make_test
-from labs.engine.catalogue import LABS, list_challenges, list_labs
+from labs.engine.catalogue import LABS as HERE
+from labs.engine.catalogue import list_challenges, list_labs
 from labs.engine.errors import ExitStatus, UsageError, standard_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TESTS = LABS.parent / "tests" / "namespaces"
 STAGE = ".new-"  # how the name begins of a folder in which something is being made
 
 
-def make_new(name: str, challenge: str) -> ExitStatus:
+def make_new(name: str, challenge: str, labs: Path = HERE) -> ExitStatus:
     """Make a lab with a challenge, or where there is the lab a challenge of it.
 
     Nothing that is there is changed; raises UsageError where something is, or cannot be written.
     """
-    if name in list_labs(LABS):
+    if name in list_labs(labs):
         if not challenge:
             raise UsageError(
                 f"There is a lab {name} already.",
                 f"invoke lab.new {name} --challenge NAME  begins a challenge of it.",
             )
-        check_name("challenge", challenge)
+        check_name("challenge", challenge, labs)
         with writing():
-            made = add_challenge(LABS / name, challenge)
-        tell([made], name, challenge)
-        return ExitStatus.PASSED
-    check_name("lab", name)
-    challenge = challenge or f"use_{name}"
-    if challenge == name:
-        raise UsageError(f"The lab and its challenge cannot both be named {name}.")
-    check_name("challenge", challenge)
-    with writing():
-        made_files = add_lab(name, challenge)
-    tell(made_files, name, challenge)
+            made = [add_challenge(labs / name, challenge)]
+    else:
+        check_name("lab", name, labs)
+        challenge = challenge or f"use_{name}"
+        check_name("challenge", challenge, labs)
+        if challenge == name:
+            raise UsageError(f"The lab and its challenge cannot both be named {name}.")
+        with writing():
+            made = add_lab(labs / name, challenge)
+    tell(made, name, challenge)
     return ExitStatus.PASSED
 
 
-def check_name(kind: str, name: str) -> None:
+def check_name(kind: str, name: str, labs: Path) -> None:
     """UsageError for a name that a new lab or challenge cannot have."""
     if fault := find_fault(name):
         raise UsageError(f"No {kind} can be named {name!r}: {fault}.")
-    for lab in list_labs(LABS):
+    for lab in list_labs(labs):
         if name == lab:
             raise UsageError(f"There is a lab {name} already.")
-        if name in list_challenges(LABS / lab):
+        if name in list_challenges(labs / lab):
             raise UsageError(f"The lab {lab} has a challenge {name} already.")
 
 
-def add_lab(name: str, challenge: str) -> list[Path]:
+def add_lab(folder: Path, challenge: str) -> list[Path]:
     """Make a lab with a challenge, and its test where there are tests; what was made."""
-    folder, test = LABS / name, TESTS / f"test_{name}.py"
-    with_test = TESTS.is_dir()
-    for path in (folder, test):
+    tests = folder.parent.parent / "tests" / "namespaces"
+    made = [folder, *([tests / f"test_{folder.name}.py"] if tests.is_dir() else [])]
+    for path in made:
         refuse_existing(path)
-    with staging(LABS) as stage, contextlib.ExitStack() as undone:
-        make_lab(stage / name)
-        put_challenge(stage / name, challenge)
-        if with_test:
-            undone.callback(test.unlink, missing_ok=True)
-            make_test(test, name)
-        (stage / name).rename(folder)
-        undone.pop_all()
-    return [folder, test] if with_test else [folder]
+    with staging(folder.parent) as stage, contextlib.ExitStack() as unmade:
+        make_lab(stage / folder.name)
+        put_challenge(stage / folder.name, challenge)
+        for test in made[1:]:
+            make_test(test, folder.name)
+            unmade.callback(test.unlink)
+        (stage / folder.name).rename(folder)
+        unmade.pop_all()
+    return made
 
 
 def add_challenge(folder: Path, name: str) -> Path:
@@ -106,7 +105,7 @@ def writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename2 or error.filename or LABS
+        where = error.filename2 or error.filename or HERE
         raise UsageError(
             f"Cannot write {where}: {error.strerror}.",
             "A lab is begun in a clone of your own, which you may change.",

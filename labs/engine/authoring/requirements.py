@@ -12,7 +12,7 @@ from labs.engine.authoring.problem import Problem, at
 from labs.engine.authoring.texts import find_faults
 from labs.engine.backends.fake import FakeBackend
 from labs.engine.catalogue import list_challenges
-from labs.engine.errors import ExitStatus
+from labs.engine.errors import EngineError, ExitStatus
 from labs.engine.layout import Layout
 from labs.engine.model import RunEnded, StepStarted
 from labs.engine.runner import plan_status, run_lab
@@ -60,11 +60,15 @@ def check_plan(content: Content) -> Iterator[Problem]:
     for language in LANGUAGES if content.lab else ():
         assert content.lab
         events: list[Event] = []
-        status = run_lab(content.lab, FakeBackend(), Layout(None), [events.append], language)
-        if plan_status(status) is not ExitStatus.PASSED:
-            error = next(event.error for event in events if isinstance(event, RunEnded))
-            yield at(content.script, f"cannot be planned (--dry --lang {language}): {error}")
-            return
+        try:
+            run_lab(content.lab, FakeBackend(), Layout(None), [events.append], language)
+        except EngineError as error:  # a translation that cannot be read
+            events.append(RunEnded(error.status, error.message))
+        for event in events:
+            if isinstance(event, RunEnded) and plan_status(ExitStatus(event.status)):
+                how = f"--dry --lang {language}"
+                yield at(content.script, f"cannot be planned ({how}): {event.error}")
+                return
         if not any(isinstance(event, StepStarted) for event in events):
             yield at(content.script, "its plan has no step")
             return
