@@ -14,6 +14,7 @@ from labs.engine.authoring.proof import list_cases, prove
 from labs.engine.authoring.requirements import find_problems
 from labs.engine.authoring.result import Result
 from labs.engine.backends.namespaces.backend import open_namespaces
+from labs.engine.backends.namespaces.missing import ALTERNATIVE
 from labs.engine.catalogue import LABS
 from labs.engine.errors import BindlabError, CannotRun, ExitStatus, UsageError, standard_output
 from labs.engine.jobs import count_processors, work_off
@@ -68,11 +69,16 @@ def check_labs(options: CheckOptions, folder: Path = LABS, package: str = "labs"
         raise UsageError(f"--jobs takes a number from 1 to {MOST_JOBS}, not {jobs}.")
     contents = choose(read_contents(folder, package), options.labs)
     started = time.monotonic()
-    obstacle = None if options.quick else find_obstacle()
-    proofs = [] if options.quick or obstacle else [*list_proofs(contents)]
+    proofs = [] if options.quick else [*list_proofs(contents)]
+    obstacle = find_obstacle() if proofs else None
     view = ContentView(standard_output())
     results = []
-    with contextlib.closing(check_each(contents, proofs, jobs, view)) as checked:
+    each = (
+        check_unproved(contents, proofs, obstacle)
+        if obstacle
+        else check_each(contents, proofs, jobs, view)
+    )
+    with contextlib.closing(each) as checked:
         for result in checked:
             view.show_result(result)
             results.append(result)
@@ -101,7 +107,8 @@ def find_obstacle() -> CannotRun | None:
         with open_namespaces():
             return None
     except CannotRun as error:
-        return error
+        # Where else a lab could run is of no use here.
+        return CannotRun(error.message, error.hint.removesuffix(ALTERNATIVE).rstrip())
 
 
 def list_proofs(contents: Sequence[Content]) -> Iterator[Proof]:
@@ -138,6 +145,15 @@ def check_each(
             view.show_progress(waiting, left.total())
 
 
+def check_unproved(
+    contents: Sequence[Content], proofs: Sequence[Proof], obstacle: CannotRun
+) -> Generator[Result, None, None]:
+    """Check labs in their order, where no proof can be carried out."""
+    left = Counter(proof.lab for proof in proofs)
+    for content in contents:
+        yield replace(check(content), unproved=left[content.name], obstacle=obstacle.message)
+
+
 def check(content: Content) -> Result:
     """What is wrong with a lab, without its proofs."""
     return Result(content.name, len(content.challenges), problems=(*find_problems(content),))
@@ -155,5 +171,6 @@ def add(result: Result, problem: Problem | None, obstacle: str) -> Result:
         result,
         problems=problems,
         proofs=result.proofs + (not obstacle),
+        unproved=result.unproved + bool(obstacle),
         obstacle=result.obstacle or obstacle,
     )

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 class Result:
     """What came of one lab: how many proofs of its challenges were carried out, what is wrong.
 
-    `obstacle` is why some of its proofs could not be carried out here.
+    `unproved` is how many could not be carried out here, and `obstacle` why one of them.
     """
 
     lab: str
     challenges: int
     proofs: int = 0
     problems: tuple[Problem, ...] = ()
+    unproved: int = 0
     obstacle: str = ""
 
     @property
@@ -29,4 +30,4 @@ class Result:
         """Broken content is a fault; what could not be proved is no pass."""
         if self.problems:
             return ExitStatus.FAILED
-        return ExitStatus.CANNOT_RUN if self.obstacle else ExitStatus.PASSED
+        return ExitStatus.CANNOT_RUN if self.unproved else ExitStatus.PASSED

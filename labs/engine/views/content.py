@@ -35,8 +35,8 @@ class ContentView:
         """A lab that is done."""
         self._erase()
         sign, word, style = SIGNS[result.status]
-        line = Text(f"{sign if self._has_signs else word}  ", style)
-        line.append(f"{result.lab:12}", "bold").append("  ").append(describe(result))
+        line = Text.assemble((sign if self._has_signs else word, style), "  ")
+        line.append(f"{result.lab:12}", "bold").append(f"  {describe(result)}")
         self._console.write_line(line)
         here = f"{os.getcwd()}/"
         for problem in result.problems:
@@ -57,6 +57,7 @@ class ContentView:
         broken = [result for result in results if result.problems]
         challenges = sum(result.challenges for result in results)
         proofs = sum(result.proofs for result in results)
+        unproved = sum(result.unproved for result in results)
         proved = "without proofs" if is_quick else count(proofs, "proof")
         said = f"{count(len(results), 'lab')}, {count(challenges, 'challenge')}, {proved}"
         line = Text(f"{said}, in {seconds:.1f} s: ")
@@ -64,6 +65,8 @@ class ContentView:
         if broken:
             where = count(len(broken), "lab")
             line.append(f"{count(problems, 'problem')} in {where}", "bold red")
+        elif unproved:
+            line.append(f"nothing wrong so far, {count(unproved, 'proof')} left out", "yellow")
         else:
             line.append("nothing wrong", "green")
         self._console.write_line()
@@ -88,7 +91,9 @@ def describe(result: Result) -> str:
     said = count(result.challenges, "challenge")
     if result.proofs:
         said += f", {count(result.proofs, 'proof')}"
-    return f"{said}; some not here: {result.obstacle}" if result.obstacle else said
+    if result.unproved:
+        said += f", {count(result.unproved, 'proof')} left out: {result.obstacle}"
+    return said
 
 
 def count(number: int, what: str) -> str:
