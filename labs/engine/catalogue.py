@@ -77,7 +77,9 @@ def broken_lab(name: str, problem: str) -> Lab:
 
 
 def last_place(error: BaseException) -> str:
-    """The file and line at which an error was raised."""
+    """The file and line at which an error was raised, or where a script's text has it."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f"{error.filename}:{error.lineno}"
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{frame.filename}:{frame.lineno}"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from labs.engine.authoring.content import read_contents
-from labs.engine.authoring.problem import Problem, at
+from labs.engine.authoring.problem import at
 from labs.engine.authoring.proof import list_cases, prove
 from labs.engine.authoring.requirements import find_problems
 from labs.engine.authoring.result import Result
@@ -50,16 +50,13 @@ class Proof:
     case: Case
     seed: int | None
 
-    def judge(self, found: Verdict | BindlabError) -> tuple[Problem | None, str]:
+    def judge(self, found: Verdict | BindlabError) -> tuple[str, str]:
         """What is wrong with the program or its check, or why that could not be seen."""
         if isinstance(found, CannotRun):
-            return None, found.message
+            return "", found.message
         if isinstance(found, BindlabError):
-            what, obstacle = found.message, ""
-        else:
-            what, obstacle = found.problem(self.case), found.obstacle
-        seed = "" if self.seed is None else f" (seed {self.seed})"
-        return at(self.case.program, f"{what}{seed}") if what else None, obstacle
+            return found.message, ""
+        return found.problem(self.case), found.obstacle
 
 
 def check_labs(options: CheckOptions, folder: Path = LABS, package: str = "labs") -> ExitStatus:
@@ -124,22 +121,26 @@ def check_each(
     contents: Sequence[Content], proofs: Sequence[Proof], jobs: int, view: ContentView
 ) -> Generator[Result, None, None]:
     """Check labs in their order, their proofs side by side."""
+    numbered = [*enumerate(proofs)]
     left = Counter(proof.lab for proof in proofs)
+    found: dict[int, Verdict | BindlabError] = {}  # by the number of the proof
     results: dict[str, Result] = {}
     waiting: deque[str] = deque()
 
     def done() -> Iterator[Result]:
         while waiting and not left[waiting[0]]:
-            yield results[waiting.popleft()]
+            name = waiting.popleft()
+            mine = [(proof, found[number]) for number, proof in numbered if proof.lab == name]
+            yield with_proofs(results[name], mine)
 
     for content in contents:
         results[content.name] = check(content)
         waiting.append(content.name)
         yield from done()
-    work = work_off(proofs, carry_out, at_once=jobs, seconds=MOST_SECONDS)
+    work = work_off(numbered, carry_out, at_once=jobs, seconds=MOST_SECONDS)
     with contextlib.closing(work):
-        for proof, found in work:
-            results[proof.lab] = add(results[proof.lab], *proof.judge(found))
+        for (number, proof), answer in work:
+            found[number] = answer
             left[proof.lab] -= 1
             yield from done()
             view.show_progress(waiting, left.total())
@@ -159,18 +160,35 @@ def check(content: Content) -> Result:
     return Result(content.name, len(content.challenges), problems=(*find_problems(content),))
 
 
-def carry_out(proof: Proof) -> Verdict:
+def carry_out(numbered: tuple[int, Proof]) -> Verdict:
     """Do one proof; raises CannotRun."""
+    _, proof = numbered
     return prove(proof.case, proof.seed)
 
 
-def add(result: Result, problem: Problem | None, obstacle: str) -> Result:
-    """A lab's result with that of one more proof."""
-    problems = (*result.problems, problem) if problem else result.problems
+def with_proofs(result: Result, found: Sequence[tuple[Proof, Verdict | BindlabError]]) -> Result:
+    """A lab's result with those of its proofs; what is wrong whatever the seed is said once."""
+    seeds: dict[tuple[Path, str], list[int | None]] = {}
+    obstacles = []
+    for proof, answer in found:
+        what, obstacle = proof.judge(answer)
+        if what:
+            seeds.setdefault((proof.case.program, what), []).append(proof.seed)
+        if obstacle:
+            obstacles.append(obstacle)
+    problems = [
+        at(program, what if len(some) == len(SEEDS) else f"{what} ({name_seeds(some)})")
+        for (program, what), some in seeds.items()
+    ]
     return replace(
         result,
-        problems=problems,
-        proofs=result.proofs + (not obstacle),
-        unproved=result.unproved + bool(obstacle),
-        obstacle=result.obstacle or obstacle,
+        proofs=len(found) - len(obstacles),
+        problems=(*result.problems, *problems),
+        unproved=len(obstacles),
+        obstacle=next(iter(obstacles), ""),
     )
+
+
+def name_seeds(seeds: Sequence[int | None]) -> str:
+    """With which seeds something is so."""
+    return ", ".join("without a seed" if seed is None else f"with seed {seed}" for seed in seeds)

@@ -9,7 +9,8 @@ from labs.engine.attempt import Attempt
 from labs.engine.backends.namespaces.backend import open_namespaces
 from labs.engine.errors import ExitStatus
 from labs.engine.layout import Layout
-from labs.engine.model import Advised, RunEnded, Skipped, StepEnded
+from labs.engine.model import Advised, RunEnded, Skipped, StepEnded, StepStarted
+from labs.engine.model import Verdict as Judgement
 from labs.engine.runner import run_lab
 from labs.engine.submission import single_file
 
@@ -41,12 +42,14 @@ class Case:
 class Verdict:
     """What the check said of a program: its status, the name of its hint, an error's text.
 
-    `obstacle` is why this kernel or backend cannot judge it.
+    `step` is the title of the step that went otherwise, `obstacle` why this kernel or backend
+    cannot judge it.
     """
 
     status: ExitStatus
     advice: str = ""
     error: str = ""
+    step: str = ""
     obstacle: str = ""
 
     def problem(self, case: Case) -> str:
@@ -56,7 +59,8 @@ class Verdict:
         if self.error:
             return self.error
         if self.status is not case.status:
-            return f"its check ended with status {int(self.status)}, not {int(case.status)}"
+            at = f", at the step {self.step!r}" if self.step else ""
+            return f"its check ended with status {int(self.status)}, not {int(case.status)}{at}"
         if case.advice and case.advice != self.advice:
             got = f"the advice {self.advice}" if self.advice else "no advice"
             return f"it got {got}, not {case.advice}"
@@ -88,12 +92,17 @@ def prove(case: Case, seed: int | None = None) -> Verdict:
 def summarize(status: ExitStatus, events: Sequence[Event]) -> Verdict:
     """What a run of a check came to, by its events."""
     verdict = Verdict(status)
+    title = ""
     for event in events:
         match event:
+            case StepStarted():
+                title = event.title
             case Advised():
                 verdict = replace(verdict, advice=event.name)
             case StepEnded(outcome=Skipped(reason=reason)):
                 verdict = replace(verdict, obstacle=reason)
+            case StepEnded() if event.verdict is Judgement.DIFFERS:
+                verdict = replace(verdict, step=title)
             case RunEnded():
                 verdict = replace(verdict, error=event.error)
     if status is ExitStatus.CANNOT_RUN:

@@ -40,8 +40,9 @@ class ContentView:
         self._console.write_line(line)
         here = f"{os.getcwd()}/"
         for problem in result.problems:
-            text = Text(" " * INDENT).append(problem.where.removeprefix(here), "cyan")
-            self._console.write_line(text.append(f": {' '.join(problem.what.split())}"))
+            where, what = problem.where.replace(here, ""), problem.what.replace(here, "")
+            text = Text(" " * INDENT).append(where, "cyan")
+            self._console.write_line(text.append(f": {' '.join(what.split())}"))
 
     def show_progress(self, labs: Sequence[str], proofs: int) -> None:
         """On a terminal: which lab is waited for, and how many proofs are left."""
