@@ -138,14 +138,14 @@ def verdicts(context: Context, records: str = "") -> ExitStatus:
 def check_content(
     context: Context, labs: str = "", jobs: str | None = None, quick: bool = False
 ) -> ExitStatus:
-    """Check the content of labs: briefs, translations, challenges and what proves them."""
+    """Check briefs, translations and challenges of labs."""
     from labs.engine.authoring.check import CheckOptions, check_labs
 
     return check_labs(CheckOptions(labs, read_number("jobs", jobs), quick))
 
 
 def new(context: Context, name: str, challenge: str = "") -> ExitStatus:
-    """Begin a lab, or another challenge of one: files that run, to be written anew."""
+    """Begin a lab, or another challenge of one."""
     from labs.engine.authoring.new import make_new
 
     return make_new(name, challenge)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from labs.engine.authoring.check import CheckOptions, check_labs
 from labs.engine.authoring.content import read_contents
 from labs.engine.authoring.problem import Problem
 from labs.engine.authoring.proof import Case, Verdict
 from labs.engine.authoring.requirements import find_problems
 from labs.engine.authoring.skeleton import make_challenge, make_lab
 from labs.engine.catalogue import find_challenges
-from labs.engine.errors import EngineError, ExitStatus
+from labs.engine.errors import EngineError, ExitStatus, UsageError
 from tests.authors import finish
 
 LAB, CHALLENGE = "harbour", "moor"
@@ -276,6 +277,45 @@ def test_a_broken_challenge_says_its_name(shelf: Path) -> None:
         find_challenges(shelf, shelf.name)
 
 
+def quick(shelf: Path, labs: str = "") -> ExitStatus:
+    return check_labs(CheckOptions(labs, quick=True), shelf, shelf.name)
+
+
+def test_what_is_right_is_said_in_a_line(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert quick(shelf) is ExitStatus.PASSED
+    first, empty, last = capsys.readouterr().out.splitlines()
+    assert (first, empty) == (f"✔  {LAB:12}  1 challenge", "")
+    assert re.fullmatch(r"1 lab, 1 challenge, without proofs, in \d+\.\d s: nothing wrong", last)
+
+
+def test_what_is_wrong_is_said_in_a_line_each(
+    shelf: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shelf)
+    write_lab(shelf, "anchor", "weigh")
+    (shelf / LAB / "brief.zh.md").unlink()
+    (shelf / LAB / HERE / "check.py").write_text("raise ValueError('one\\ntwo')")
+    assert quick(shelf) is ExitStatus.FAILED
+    lines = capsys.readouterr().out.splitlines()
+    check = f"{LAB}/{HERE}/check.py"
+    assert lines[:4] == [
+        f"✔  {'anchor':12}  1 challenge",
+        f"✘  {LAB:12}  2 problems",
+        f"    {check}: cannot be loaded: ValueError at {check}:1: one two",
+        f"    {LAB}/brief.zh.md: missing",
+    ]
+    assert lines[-1].endswith(": 2 problems in 1 lab")
+
+
+def test_some_labs_are_chosen(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lab(shelf, "anchor", "weigh")
+    (shelf / LAB / "brief.zh.md").unlink()
+    assert quick(shelf, "anchor") is ExitStatus.PASSED
+    assert quick(shelf, f"anchor, {LAB}") is ExitStatus.FAILED
+    with pytest.raises(UsageError, match="There is no lab 'nowhere'; there are anchor, harbour"):
+        quick(shelf, "anchor,nowhere")
+
+
 @pytest.mark.parametrize(
     ("verdict", "what"),
     [
@@ -283,6 +323,10 @@ def test_a_broken_challenge_says_its_name(shelf: Path) -> None:
         (Verdict(ExitStatus.UNSOLVED, "local"), "it got the advice local, not alone"),
         (Verdict(ExitStatus.UNSOLVED), "it got no advice, not alone"),
         (Verdict(ExitStatus.PASSED), "its check ended with status 0, not 4"),
+        (
+            Verdict(ExitStatus.UNSOLVED, "local", step="It listens"),
+            "it got the advice local, not alone",
+        ),
         (Verdict(ExitStatus.FAILED, error="It broke."), "It broke."),
         (Verdict(ExitStatus.CANNOT_RUN, obstacle="too old a kernel"), ""),
     ],

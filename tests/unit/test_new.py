@@ -147,6 +147,16 @@ def test_what_stops_in_the_middle_leaves_nothing(
     assert sorted(list_files(labs.parent)) == before
 
 
+def test_what_cannot_be_written_is_named(labs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: str, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "mkdir", fail)
+    with pytest.raises(UsageError) as caught:
+        make_new("harbour", "", labs)
+    assert caught.value.message == f"Cannot write {labs}: Permission denied."
+
+
 def test_the_commands_are_those_of_tasks() -> None:
     listed = set(re.findall(r"lab\.(\w+)", run("--list").output))
     assert listed - {lab.name for lab in find_labs()} == set(COMMANDS)

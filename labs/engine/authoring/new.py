@@ -105,7 +105,7 @@ def writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename2 or error.filename or HERE
+        where = str(error.filename2 or error.filename or HERE).partition(f"/{STAGE}")[0]
         raise UsageError(
             f"Cannot write {where}: {error.strerror}.",
             "A lab is begun in a clone of your own, which you may change.",
