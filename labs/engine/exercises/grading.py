@@ -68,7 +68,7 @@ class Entry:
 def grade_folder(options: GradeOptions) -> ExitStatus:
     """Check all submissions side by side; the status of the worst. Raises UsageError."""
     check_language(options.language)
-    jobs = options.jobs or count_processors()
+    jobs = count_processors() if options.jobs is None else options.jobs
     if not 1 <= jobs <= MOST_JOBS:
         raise UsageError(f"--jobs takes a number from 1 to {MOST_JOBS}, not {jobs}.")
     folder = Path(options.folder)
