@@ -1,10 +1,8 @@
 """lab.new and lab.check as an author meets them, in a copy of the clone."""
 
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM, Signals
 
@@ -18,7 +16,6 @@ from tests.support import (
     copy_tree,
     denied,
     deny_user_namespaces,
-    ended,
     environment,
     find_children,
     list_files,
@@ -219,17 +216,10 @@ def test_where_nothing_can_be_proved_nothing_passes(broken: Path) -> None:
 # --- interrupted --------------------------------------------------------------------------
 
 
-@pytest.fixture
-def token() -> Iterator[str]:
-    """All that a check starts has it; in the end nothing of it is left."""
+@pytest.mark.parametrize("number", [SIGINT, SIGTERM, SIGKILL])
+def test_a_check_that_is_ended_leaves_nothing(number: Signals, clone: Path) -> None:
     token = new_token()
     before = look(token)
-    yield token
-    assert wait_for_nothing(before, token) == {}
-
-
-@pytest.mark.parametrize("number", [SIGINT, SIGTERM, SIGKILL])
-def test_a_check_that_is_ended_leaves_nothing(number: Signals, clone: Path, token: str) -> None:
     command = [*INVOKE, "lab.check", "--labs", "euid", "--jobs", "3"]
     with subprocess.Popen(
         command,
@@ -241,18 +231,24 @@ def test_a_check_that_is_ended_leaves_nothing(number: Signals, clone: Path, toke
     ) as process:
         assert process.stdout
         wait_until(lambda: len(find_children(process.pid)) == 3, "three proofs at work")
-        look_at_life(token)
-        os.kill(process.pid, number)
+        wait_until(lambda: bool(look(token).namespaces), "their namespaces")
+        life = look_at_life(token)
+        process.send_signal(number)
         text = process.stdout.read()
         status = process.wait(TIMEOUT)
     assert status == (-SIGKILL if number is SIGKILL else 130), text
     assert "Traceback" not in text
+    assert wait_for_nothing(before, token, life=life) == {}
 
 
-def test_control_c_ends_a_check(clone: Path, token: str) -> None:
-    with open_terminal("lab.check", "--labs", "euid", token=token, folder=clone) as terminal:
-        with ended(terminal.process):
-            terminal.read_until("proofs to go")
-            terminal.type("\x03")
-            assert terminal.wait() == 130
+def test_control_c_ends_a_check(clone: Path) -> None:
+    token = new_token()
+    before = look(token)
+    arguments = ("lab.check", "--labs", "euid")
+    with open_terminal(*arguments, token=token, folder=clone) as terminal:
+        terminal.read_until("proofs to go")
+        life = look_at_life(token)
+        terminal.type("\x03")
+        assert terminal.wait() == 130
         assert "Traceback" not in terminal.output
+    assert wait_for_nothing(before, token, life=life) == {}

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from labs.engine.authoring.check import CheckOptions, check_labs
+from labs.engine.authoring.check import SEEDS, CheckOptions, Proof, check_labs, with_proofs
 from labs.engine.authoring.content import read_contents
 from labs.engine.authoring.problem import Problem
-from labs.engine.authoring.proof import Case, Verdict
+from labs.engine.authoring.proof import Case, Verdict, list_cases
 from labs.engine.authoring.requirements import find_problems
+from labs.engine.authoring.result import Result
 from labs.engine.authoring.skeleton import make_challenge, make_lab
 from labs.engine.catalogue import find_challenges
-from labs.engine.errors import EngineError, ExitStatus, UsageError
+from labs.engine.errors import BindlabError, EngineError, ExitStatus, UsageError
 from tests.authors import finish
 
 LAB, CHALLENGE = "harbour", "moor"
@@ -335,6 +336,34 @@ def test_a_proof_is_of_the_status_and_the_hint(verdict: Verdict, what: str, shel
     (challenge,) = find_challenges(shelf, shelf.name)
     case = Case(challenge, challenge.wrong[0], ExitStatus.UNSOLVED, "alone")
     assert verdict.problem(case) == what
+
+
+def test_what_proofs_show_is_said_once(shelf: Path) -> None:
+    (challenge,) = find_challenges(shelf, shelf.name)
+    cases = [*list_cases(challenge)]
+    fault = Verdict(ExitStatus.FAILED, error="It broke.")
+    answers: dict[int, Verdict | BindlabError] = {
+        0: Verdict(ExitStatus.PASSED),  # the template
+        1: Verdict(ExitStatus.PASSED),
+        2: Verdict(ExitStatus.PASSED),  # the solution
+        3: EngineError("It took long."),
+        4: fault,  # the wrong ones
+        5: fault,
+        6: fault,
+        7: Verdict(ExitStatus.CANNOT_RUN, obstacle="too old a kernel"),
+    }
+    proofs = [Proof(LAB, case, seed) for case in cases for seed in SEEDS]
+    found = [(proof, answers[number]) for number, proof in enumerate(proofs)]
+    result = with_proofs(Result(LAB, 1), found)
+    folder = challenge.folder
+    assert result.problems == (
+        Problem(f"{folder}/template.py", "its check ended with status 0, not 4"),
+        Problem(f"{folder}/solution.py", "It took long. (with seed 1)"),
+        Problem(f"{folder}/check.py", "It broke."),
+    )
+    assert (result.proofs, result.unproved, result.obstacle) == (7, 1, "too old a kernel")
+    assert result.status is ExitStatus.FAILED
+    assert Result(LAB, 1, unproved=1).status is ExitStatus.CANNOT_RUN
 
 
 def test_the_labs_of_the_project_have_what_they_have_to_have() -> None:

@@ -22,7 +22,7 @@ from labs.engine.runner import PRECEDENCE
 from labs.engine.views.content import ContentView
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from labs.engine.authoring.content import Content
@@ -50,13 +50,18 @@ class Proof:
     case: Case
     seed: int | None
 
-    def judge(self, found: Verdict | BindlabError) -> tuple[str, str]:
-        """What is wrong with the program or its check, or why that could not be seen."""
+    @property
+    def script(self) -> Path:
+        """The check that judges the program."""
+        return self.case.challenge.folder / "check.py"
+
+    def judge(self, found: Verdict | BindlabError) -> tuple[Path, str]:
+        """What is wrong, empty where nothing is, and whether with the program or the check."""
         if isinstance(found, CannotRun):
-            return "", found.message
+            return self.case.program, ""
         if isinstance(found, BindlabError):
-            return found.message, ""
-        return found.problem(self.case), found.obstacle
+            return self.case.program, found.message
+        return self.script if found.error else self.case.program, found.problem(self.case)
 
 
 def check_labs(options: CheckOptions, folder: Path = LABS, package: str = "labs") -> ExitStatus:
@@ -168,17 +173,15 @@ def carry_out(numbered: tuple[int, Proof]) -> Verdict:
 
 def with_proofs(result: Result, found: Sequence[tuple[Proof, Verdict | BindlabError]]) -> Result:
     """A lab's result with those of its proofs; what is wrong whatever the seed is said once."""
-    seeds: dict[tuple[Path, str], list[int | None]] = {}
-    obstacles = []
+    seeds: dict[tuple[Path, str], set[int | None]] = {}
     for proof, answer in found:
-        what, obstacle = proof.judge(answer)
+        where, what = proof.judge(answer)
         if what:
-            seeds.setdefault((proof.case.program, what), []).append(proof.seed)
-        if obstacle:
-            obstacles.append(obstacle)
+            seeds.setdefault((where, what), set()).add(proof.seed)
+    obstacles = [why for _, answer in found if (why := find_reason(answer))]
     problems = [
-        at(program, what if len(some) == len(SEEDS) else f"{what} ({name_seeds(some)})")
-        for (program, what), some in seeds.items()
+        at(where, what if len(some) == len(SEEDS) else f"{what} ({name_seeds(some)})")
+        for (where, what), some in seeds.items()
     ]
     return replace(
         result,
@@ -189,6 +192,13 @@ def with_proofs(result: Result, found: Sequence[tuple[Proof, Verdict | BindlabEr
     )
 
 
-def name_seeds(seeds: Sequence[int | None]) -> str:
+def find_reason(answer: Verdict | BindlabError) -> str:
+    """Why a proof could not be carried out; empty where it was."""
+    if isinstance(answer, CannotRun):
+        return answer.message
+    return "" if isinstance(answer, BindlabError) else answer.obstacle
+
+
+def name_seeds(seeds: Iterable[int | None]) -> str:
     """With which seeds something is so."""
     return ", ".join("without a seed" if seed is None else f"with seed {seed}" for seed in seeds)
