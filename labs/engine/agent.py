@@ -20,7 +20,16 @@ import struct
 
 from labs.engine.spawned import Spawned, list_children, make_environment, write_text
 from labs.engine.system import CLONE_NEWNET, pidfd_getfd, setfsuid, setns, stay_readable, unshare
-from labs.engine.worker import Barrier, Load, Lock, Server, ask_sleepers, drain, request
+from labs.engine.worker import (
+    Barrier,
+    Load,
+    Lock,
+    Server,
+    ask_sleepers,
+    drain,
+    look_at_threads,
+    request,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -384,6 +393,18 @@ class Agent:
         with open(f"/proc/{pid}/status") as file:
             return file.read()
 
+    def call_read_threads(self, pid: int) -> Json:
+        """What a process's threads do now."""
+        return dict(look_at_threads(pid))
+
+    def call_read_networks(self, pid: int) -> Json:
+        """The network namespace of each thread of a process, by the thread's id."""
+        tasks = f"/proc/{pid}/task"
+        try:
+            return {task: os.stat(f"{tasks}/{task}/ns/net").st_ino for task in os.listdir(tasks)}
+        except (FileNotFoundError, ProcessLookupError):
+            return {}
+
     def call_write_text(self, path: str, text: str) -> Json:
         write_text(path, text)
         return 0
@@ -407,10 +428,11 @@ class Agent:
         self.network = before
         return 0
 
-    def call_setns(self) -> Json:
-        """setns(2): back to the network namespace that the process left."""
-        setns(self.network, CLONE_NEWNET)
-        os.close(self.network)
+    def call_setns(self, pid: int = 0) -> Json:
+        """setns(2): back to the network namespace that the process left, or into another's."""
+        target = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY) if pid else self.network
+        setns(target, CLONE_NEWNET)
+        os.close(target)
         return 0
 
     def call_exit(self, status: int) -> Json:

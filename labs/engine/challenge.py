@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labs.engine.model import Address, ProcessRow, SocketRow
 from labs.engine.programs import Program
 from labs.engine.script import (
     EACCES,
@@ -34,14 +35,17 @@ __all__ = [
     "ECONNREFUSED",
     "HTTP_GET",
     "OK",
+    "Address",
     "Answers",
     "CallError",
     "Challenge",
     "Host",
     "Process",
+    "ProcessRow",
     "Program",
     "Requirement",
     "Socket",
+    "SocketRow",
     "Trial",
     "between",
     "challenge",

@@ -298,6 +298,10 @@ class Process:
         """setns(2): back to the network namespace that it left so."""
         self.perform(call("setns"))
 
+    def enter_network(self, pid: int) -> None:
+        """setns(2): into the network namespace of this process of its host, by its pid."""
+        self.perform(call("setns", pid))
+
     def exit(self, status: int = 0) -> None:
         """exit(2): the process ends by itself; returns when it is gone."""
         self.perform(call("exit", status))

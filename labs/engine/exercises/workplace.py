@@ -16,9 +16,13 @@ from labs.engine.submission import PROGRAM, list_files, read_submission
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TypeAlias
 
     from labs.engine.challenge import Challenge
     from labs.engine.submission import Submission
+
+    Fingerprint: TypeAlias = tuple[tuple[str, int, int, int], ...]
+    """What changes with the files of a folder: paths, times, sizes and modes."""
 
 HOME = "bindlab"  # in the trainee's home folder
 TEMPLATE = f"{PROGRAM}.py"
@@ -61,8 +65,8 @@ class Workplace:
             )
         return read_submission(self.path)
 
-    def fingerprint(self) -> tuple[tuple[str, int, int, int], ...]:
-        """What changes with the files of the folder: times, sizes and modes."""
+    def fingerprint(self) -> Fingerprint:
+        """What the folder is like now; nothing where it cannot be read."""
         try:
             statuses = [(path, os.lstat(self.path / path)) for path in list_files(self.path)]
         except (OSError, UsageError):

@@ -1,0 +1,25 @@
+#!/usr/bin/env python3
+"""A server of four processes: program.py PORT."""
+
+import os
+import signal
+import socket
+import sys
+
+PROCESSES = 4
+
+
+def main() -> None:
+    listener = socket.socket()
+    listener.bind(("0.0.0.0", int(sys.argv[1])))
+    listener.listen(64)
+    for _ in range(PROCESSES):
+        if os.fork() == 0:
+            signal.pause()
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(str(os.getpid()).encode())
+
+
+main()

@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+"""A server of four processes: program.py PORT."""
+
+import os
+import signal
+import socket
+import sys
+
+PROCESSES = 4
+
+
+def serve(listener: socket.socket) -> None:
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(str(os.getpid()).encode())
+
+
+def main() -> None:
+    listener = socket.socket()
+    listener.bind(("0.0.0.0", int(sys.argv[1])))
+    listener.listen(64)
+    if os.fork():
+        serve(listener)
+    for _ in range(PROCESSES - 1):  # they shall not wake
+        if os.fork() == 0:
+            break
+    signal.pause()
+
+
+main()
