@@ -46,6 +46,17 @@ VERDICTS_HELP = {
     "records": "FILEs that --json wrote, with commas between; without it the labs are run now",
 }
 
+CHECK_HELP = {
+    "labs": "which, with commas between; all without it",
+    "jobs": "how many proofs run side by side; as many as there are processors without it",
+    "quick": "read and plan them, but run none of their programs",
+}
+
+NEW_HELP = {
+    "name": "a new lab's; or that of a lab which is there, with --challenge",
+    "challenge": "the name of a new challenge of it; use_NAME without it",
+}
+
 MATRIX_HELP = {
     "kernels": "with commas between: host (this one), names of kernel.list, uml, qemu, all, paths",
     "labs": "which, with commas between; all without it",
@@ -122,6 +133,22 @@ def verdicts(context: Context, records: str = "") -> ExitStatus:
     from labs.engine.verdicts import show_verdicts
 
     return show_verdicts(find_labs(), records)
+
+
+def check_content(
+    context: Context, labs: str = "", jobs: str | None = None, quick: bool = False
+) -> ExitStatus:
+    """Check briefs, translations and challenges of labs."""
+    from labs.engine.authoring.check import CheckOptions, check_labs
+
+    return check_labs(CheckOptions(labs, read_number("jobs", jobs), quick))
+
+
+def new(context: Context, name: str, challenge: str = "") -> ExitStatus:
+    """Begin a lab, or another challenge of one."""
+    from labs.engine.authoring.new import make_new
+
+    return make_new(name, challenge)
 
 
 def doctor(context: Context) -> ExitStatus:
@@ -297,6 +324,8 @@ def make_namespace() -> Collection:
         of_labs.add_task(lab_command(lab.name, lab.title, [lab]))
     every = lab_command("all", "Run every lab, in the order of the course", labs)
     of_labs.add_task(every, default=True)
+    of_labs.add_task(command(check_content, "check", CHECK_HELP))
+    of_labs.add_task(command(new, "new", NEW_HELP))
     of_labs.add_task(command(verdicts, "verdicts", VERDICTS_HELP))
     of_images = Collection("image")
     of_images.add_task(command(build, "build", IMAGE_HELP))

@@ -17,7 +17,7 @@ ADAPTERS = {
     "rich": {
         f"labs.engine.views.{view}"
         for view in (
-            *("classroom", "exercise", "grades", "matrix", "progress"),
+            *("classroom", "content", "exercise", "grades", "matrix", "progress"),
             *("question", "terminal", "verdicts"),
         )
     },
@@ -100,6 +100,7 @@ def test_a_view_knows_neither_labs_nor_backends() -> None:
         "views.score",
         "views.terminal",
     } | {
+        "authoring.result",
         "exercises.grades",
         "exercises.progress",
         "views.junit",
