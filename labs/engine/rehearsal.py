@@ -34,8 +34,13 @@ class NotingBackend(FakeBackend):
 
 def rehearse(lab: Lab, seed: int | None) -> Needs:
     """What the lab asks for as far as the fake can follow it; a kernel may lead it elsewhere."""
+    return rehearse_in(lab, Layout(seed))
+
+
+def rehearse_in(lab: Lab, layout: Layout) -> Needs:
+    """The same in a layout, which then knows the users and ports that the lab has named."""
     backend = NotingBackend()
     # What is wrong with the lab, the run itself will say.
     with contextlib.suppress(Exception):
-        lab.script(Run(Session(backend, Layout(seed), lambda _event: None)))
+        lab.script(Run(Session(backend, layout, lambda _event: None)))
     return Needs(tuple(backend.hosts), tuple(backend.processes))
