@@ -127,8 +127,10 @@ def choose(visits: Sequence[Visit], lab: Lab | None, seed: int | None) -> Visit 
     if fitting:
         which = "--lab NAME or --seed N says which one is meant."
         raise UsageError(f"Several playgrounds are open: {open_ones}.", which)
-    hint = "Without --lab and --seed you join it. Leave it first, or open another beside it: --new."
-    raise UsageError(f"The playground that is open is another one: {open_ones}.", hint)
+    hint = (
+        "Without --lab and --seed you join it. Or leave it, or open another beside it with --new."
+    )
+    raise UsageError(f"The playground that is open is {open_ones}.", hint)
 
 
 def describe(ground: Ground) -> str:

@@ -17,6 +17,7 @@ import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 REQUEST = b"GET / HTTP/1.0\r\n\r\n"
@@ -57,6 +58,9 @@ class Client:
 
     def run(self) -> None:
         """Ask with as many threads as there are to be clients."""
+        if self.options.connect_first:
+            self.run_in_two()
+            return
         others = [threading.Thread(target=self.work) for _ in range(1, self.options.clients)]
         for thread in others:
             thread.daemon = True
@@ -65,6 +69,30 @@ class Client:
         for thread in others:
             thread.join()
 
+    def run_in_two(self) -> None:
+        """Connect as often as that is wanted, say so, and only then read what is answered."""
+        connections = []
+        for number in range(self.options.count):
+            with self.counting():
+                connections.append(self.connect(number))
+        say(f"connected {len(connections)}")
+        for connection in connections:
+            with connection, self.counting():
+                self.count(self.answers, read_answer(connection, http=self.options.http))
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count what goes wrong inside."""
+        try:
+            yield
+        except OSError as error:
+            self.count(self.failures, describe_error(error))
+
+    def count(self, counts: dict[str, int], name: str) -> None:
+        """One more of this name."""
+        with self.lock:
+            counts[name] = counts.get(name, 0) + 1
+
     def work(self) -> None:
         """Ask until all is asked."""
         while True:
@@ -72,15 +100,11 @@ class Client:
                 number = next(self.numbers, None)
             if number is None:
                 return
-            try:
-                counts, name = self.answers, self.ask(number)
-            except OSError as error:
-                counts, name = self.failures, describe_error(error)
-            with self.lock:
-                counts[name] = counts.get(name, 0) + 1
+            with self.counting():
+                self.count(self.answers, self.ask(number))
 
-    def ask(self, number: int) -> str:
-        """Ask once; who answered. Raises OSError."""
+    def connect(self, number: int) -> socket.socket:
+        """The next connection, on which all is said that a client says; raises OSError."""
         options = self.options
         kind = socket.SOCK_DGRAM if options.udp else socket.SOCK_STREAM
         family = socket.AF_INET6 if options.ipv6 or ":" in options.address else socket.AF_INET
@@ -96,6 +120,16 @@ class Client:
                 connection.send(b"hello\n")
             elif options.http:
                 connection.sendall(REQUEST)
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    def ask(self, number: int) -> str:
+        """Ask once; who answered. Raises OSError."""
+        options = self.options
+        connection = self.connect(number)
+        try:
             answer = "" if options.silent else read_answer(connection, http=options.http)
         except OSError:
             connection.close()
@@ -155,6 +189,7 @@ def read_options() -> argparse.Namespace:
     flag("--udp", help="send datagrams")
     flag("--http", help="ask as HTTP")
     add("--from-port", type=int, metavar="P", help="the first from port P, the next from P + 1")
+    flag("--connect-first", help="make all connections, say so, and only then read the answers")
     flag("--silent", help="connect, and wait for no answer")
     flag("--hold", help="keep the connections open until Ctrl-C")
     add("--timeout", type=float, default=2.0, metavar="S", help="seconds, 2 without it")

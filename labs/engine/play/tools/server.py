@@ -30,7 +30,7 @@ OPTIONS = ("reuseaddr", "reuseport", "no-reuseaddr", "no-reuseport")
 SO_ATTACH_REUSEPORT_CBPF = 51
 IP_FREEBIND = 15
 SYS_PIDFD_GETFD = 438
-PATIENCE = 1.0  # seconds that an answered client has to close first
+PATIENCE = 0.5  # seconds that an answered client has to close first
 
 
 class Refused(Exception):
@@ -395,7 +395,7 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="server", description=__doc__)
     add, flag = parser.add_argument, functools.partial(parser.add_argument, action="store_true")
     add("--port", type=int, default=8080, help="8080 without it")
-    add("--address", help="all addresses without it")
+    add("--address", help="a host's name or an address; all without it")
     flag("--ipv6", help="an IPv6 socket")
     add("--v6only", type=int, choices=(0, 1), help="IPV6_V6ONLY")
     flag("--udp", help="a UDP socket")
@@ -432,6 +432,11 @@ def read_options() -> argparse.Namespace:
     options.ipv6 = options.ipv6 or ":" in (options.address or "")
     options.family = socket.AF_INET6 if options.ipv6 else socket.AF_INET
     options.address = options.address or ("::" if options.ipv6 else "0.0.0.0")
+    try:
+        found = socket.getaddrinfo(options.address, None, options.family, socket.SOCK_STREAM)
+    except socket.gaierror:
+        parser.error(f"--address {options.address}: no such host")
+    options.address = found[0][4][0]
     options.later = [action for action in options.later.split(",") if action]
     for action in options.later:
         if action not in LATER + OPTIONS:
