@@ -55,8 +55,8 @@ def say(text: str, *, refused: bool = False) -> None:
     """Write a line, with the user and the pid; a refusal in red on a terminal."""
     if refused and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
         text = f"\033[1;31m{text}\033[0m"
-    sys.stdout.write(f"{who()}  {text}\n")
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        os.write(1, f"{who()}  {text}\n".encode())
 
 
 def who() -> str:
