@@ -192,7 +192,7 @@ def read_options() -> argparse.Namespace:
     flag("--connect-first", help="make all connections, say so, and only then read the answers")
     flag("--silent", help="connect, and wait for no answer")
     flag("--hold", help="keep the connections open until Ctrl-C")
-    add("--timeout", type=float, default=2.0, metavar="S", help="seconds, 2 without it")
+    add("--timeout", type=float, default=5.0, metavar="S", help="seconds, 5 without it")
     return parser.parse_args()
 
 
