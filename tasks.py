@@ -42,6 +42,18 @@ KERNEL_HELP = {
     "mirror": "get Debian's packages from this address, not from where apt gets them here",
 }
 
+PLAY_HELP = {
+    "lab": "the hosts and users of this lab; without it server and client, alice, bob and root",
+    "user": "whose shell it is; alice without it",
+    "host": "where; the first host without it",
+    "seed": "vary ports, uids and addresses by this number, as for a lab",
+    "lang": "the language of what is shown: en (the default) or zh",
+    "new": "open another playground, even where one is open that could be joined",
+    "command": "run this command line there instead of a shell, and end with its status",
+    "show": "print the evidence of all hosts of the open playground; --port N for one port",
+    "port": "with --show: the sockets of this port alone",
+}
+
 VERDICTS_HELP = {
     "records": "FILEs that --json wrote, with commas between; without it the labs are run now",
 }
@@ -126,6 +138,25 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
 
     run.__doc__ = shows
     return command(run, name, LAB_HELP)
+
+
+def play(
+    context: Context,
+    lab: str | None = None,
+    user: str = "",
+    host: str = "",
+    seed: str | None = None,
+    lang: str = "en",
+    new: bool = False,
+    command: str | None = None,
+    show: bool = False,
+    port: str | None = None,
+) -> int:
+    """Hosts, users and a shell as one of them, to try by hand; more shells join."""
+    from labs.engine.play.play import PlayOptions, run_play
+
+    numbers = read_number("seed", seed), read_number("port", port)
+    return run_play(find_labs(), PlayOptions(lab, user, host, lang, new, command, show, *numbers))
 
 
 def verdicts(context: Context, records: str = "") -> ExitStatus:
@@ -351,6 +382,7 @@ def make_namespace() -> Collection:
         of_kernels,
         of_exercises,
         of_classes,
+        command(play, "play", PLAY_HELP),
         command(clean, "clean"),
         command(doctor, "doctor"),
         command(test, "test", tier),

@@ -152,7 +152,7 @@ def test_what_is_forked_from_has_nothing_but_the_agent() -> None:
         others = {name for _, name in imports(module) if name.split(".")[0] not in STANDARD}
         assert others <= {
             *("labs.engine.agent", "labs.engine.system", "labs.engine.warm_parent"),
-            *("labs.engine.spawned", f"{namespaces}.sandbox"),
+            *("labs.engine.spawned", "labs.engine.worker", f"{namespaces}.sandbox"),
         }
 
 
