@@ -77,7 +77,7 @@ def test_a_lab_knows_the_script_alone() -> None:
 def test_a_backend_knows_neither_labs_nor_views() -> None:
     names = (
         *("backend", "agent", "warm", "system", "errors", "model", "capabilities"),
-        *("plans", "progress", "version", "spawned"),
+        *("plans", "progress", "version", "spawned", "worker"),
     )
     allowed = tuple("labs.engine." + name for name in names)
     for name, imported in imports("labs.engine.backends"):
