@@ -73,7 +73,8 @@ def intruder(trial: Trial) -> None:
         trial.wait_for_program(lambda: count_all(trial, rival, neighbour) == 4, "they fork")
         step.measured(len(server.sockets(port)) + len(server.sockets(other)))
 
-    take_over(trial, server, rival, port)
+    intruders = {row.pid for row in trial.family(rival)}
+    take_over(trial, server, intruders, port)
     spare(trial, neighbour, port)
     refuse(trial, bob, port)
     serve(trial, client, server, port)
@@ -84,7 +85,7 @@ def count_all(trial: Trial, *programs: Program) -> int:
     return sum(len(trial.family(program)) for program in programs)
 
 
-def take_over(trial: Trial, server: Host, rival: Program, port: int) -> None:
+def take_over(trial: Trial, server: Host, intruders: set[int], port: int) -> None:
     """The trainee's program has the port, and nobody else."""
     with trial.step(
         "Root starts your program",
@@ -94,7 +95,8 @@ def take_over(trial: Trial, server: Host, rival: Program, port: int) -> None:
     ) as step:
         program = trial.start("guard", server, port, "guard", user="root", capabilities=NEEDED)
         trial.settle(lambda: count_own(trial, program, port) == 1)
-        own, left = count_own(trial, program, port), len(trial.family(rival))
+        own = count_own(trial, program, port)
+        left = sum(row.pid in intruders and bool(row.sockets) for row in server.processes())
         step.advise("idle", port=port)
         step.advise("taken", when="Address already in use" in program.output, port=port, left=left)
         step.advise("beside", when=own < 0)
