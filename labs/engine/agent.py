@@ -20,7 +20,16 @@ import struct
 
 from labs.engine.spawned import Spawned, list_children, make_environment, write_text
 from labs.engine.system import CLONE_NEWNET, pidfd_getfd, setfsuid, setns, stay_readable, unshare
-from labs.engine.worker import Barrier, Load, Lock, Server, ask_sleepers, drain, request
+from labs.engine.worker import (
+    Barrier,
+    Load,
+    Lock,
+    Server,
+    ask_sleepers,
+    drain,
+    read_tasks,
+    request,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -383,6 +392,12 @@ class Agent:
         """What proc_pid_status(5) says of a process."""
         with open(f"/proc/{pid}/status") as file:
             return file.read()
+
+    def call_read_states(self, pid: int) -> Json:
+        """The states of a process's threads, as in proc_pid_stat(5); empty when it is gone."""
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            return "".join(stat.rpartition(") ")[2][0] for stat in read_tasks(pid, "stat"))
+        return ""
 
     def call_write_text(self, path: str, text: str) -> Json:
         write_text(path, text)

@@ -41,7 +41,6 @@ from labs.engine.system import (
     take_user,
     unshare,
 )
-from labs.engine.worker import read_tasks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,12 +144,6 @@ class Sandbox(Agent):
     def call_read_first(self) -> Json:
         """The pid of the sandbox's process 1 on the host."""
         return self._first
-
-    def call_read_states(self, pid: int) -> Json:
-        """The states of a process's threads, as in proc_pid_stat(5); empty when it is gone."""
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            return "".join(stat.rpartition(") ")[2][0] for stat in read_tasks(pid, "stat"))
-        return ""
 
     def call_read_exceeded(self) -> Json:
         """Which limit of all of them together was exceeded, for which all were ended; or empty."""
