@@ -60,6 +60,7 @@ def test_the_contract_has_every_call_of_the_agent() -> None:
         "waitpid",
         "read_output",
         "read_children",
+        "read_states",
         "read_status",
     }  # of a program, which the fake cannot start
     assert offered == {*ON_DESCRIPTOR, *SET_UID_CALLS, *others, *WORK_CALLS}
