@@ -74,6 +74,16 @@ EXERCISE_HELP = {
     "lang": "the language of what is shown: en (the default) or zh",
 }
 
+GRADE_HELP = {
+    "folder": "where the submissions are: LEARNER/EXERCISE each, as exercise.start makes them",
+    "name": "all are of this exercise: then LEARNER or LEARNER.py will do as well",
+    "output": "write grades.json and grades.csv to this folder; to that of the submissions without",
+    "jobs": "how many are checked at once; as many as there are processors without it",
+    "seed": "the same ports and users for all; those that follow from the learner's name without",
+    "junit": "write the grades as JUnit XML to FILE",
+    "lang": "the language of hints: en (the default) or zh",
+}
+
 IMAGE_HELP = {
     "bootstrap": "first make the Debian image from packages, where no registry can be reached",
     "mirror": "with --bootstrap: get Debian's packages from this address",
@@ -220,6 +230,30 @@ def check(
     return check_exercise(name, CheckOptions(kernel, json, junit, lang))
 
 
+def watch(context: Context, name: str, lang: str = "en") -> ExitStatus:
+    """Check the program of an exercise at every save, until it passes."""
+    from labs.engine.exercises.watching import watch_exercise
+
+    return watch_exercise(name, lang)
+
+
+def grade(
+    context: Context,
+    folder: str,
+    name: str = "",
+    output: str = "",
+    jobs: str | None = None,
+    seed: str | None = None,
+    junit: str | None = None,
+    lang: str = "en",
+) -> ExitStatus:
+    """Check a folder of submissions side by side, and make the table."""
+    from labs.engine.exercises.grading import GradeOptions, grade_folder
+
+    numbers = read_number("jobs", jobs), read_number("seed", seed)
+    return grade_folder(GradeOptions(folder, name, output, *numbers, junit, lang))
+
+
 def hint(context: Context, name: str, lang: str = "en") -> ExitStatus:
     """Show the next hint of an exercise."""
     from labs.engine.exercises.course import give_hint
@@ -271,13 +305,14 @@ def make_namespace() -> Collection:
     of_kernels.add_task(command(fetch, "fetch", KERNEL_HELP))
     of_kernels.add_task(command(matrix, "matrix", MATRIX_HELP))
     of_exercises = Collection("exercise")
-    for body in (start, check, hint, solution, reset, progress):
+    for body in (start, check, watch, hint, solution, reset, progress):
         options = {
             name: text
             for name, text in EXERCISE_HELP.items()
             if name in inspect.signature(body).parameters
         }
         of_exercises.add_task(command(body, body.__name__, options))
+    of_exercises.add_task(command(grade, "grade", GRADE_HELP))
     of_classes = Collection("class")
     of_classes.add_task(command(run_class_of, "run", CLASS_HELP))
     tier = {"tier": "run the tests of this tier alone: unit, namespaces, docker or kernels"}

@@ -22,6 +22,15 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from labs.engine.bench_command import time_command, time_invoke
+from labs.engine.bench_rows import (
+    HEADINGS,
+    Comparison,
+    NotMeasured,
+    compare_times,
+    show_seconds,
+    take_turns,
+    write_line,
+)
 from labs.engine.errors import CannotRun, EngineError, ExitStatus
 from labs.engine.layout import Layout
 from labs.engine.model import Call, Reference
@@ -40,6 +49,8 @@ KERNEL_LIMIT = 2.0
 VIRTME_LIMIT = 0.1
 AT_ONCE_LIMIT = 3.0  # seconds, on two processors
 MATRIX_LIMIT = 90.0  # seconds
+SAVE_LIMIT = 0.5  # seconds more than the check alone
+GRADING_LIMIT = 60.0  # seconds, on two processors
 LEAST_CALLS = 10_000  # a second
 
 WHOLE_RUN_ROUNDS = 11
@@ -112,32 +123,6 @@ print(time.perf_counter() - checked + alive - start)
 APART = ("unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
 MININET_DEADLINE = 300.0  # seconds
 
-HEADINGS = ("name", "ours", "other", "ratio", "limit", "within")
-WIDTHS = (50, 10, 10, 7, 9, 6)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How our side did against the other: medians, in the unit that the table shows.
-
-    `ratio` is our time divided by the other's; `within` is None where nothing is required.
-    """
-
-    name: str
-    ours: str
-    other: str
-    ratio: float
-    limit: str
-    within: bool | None
-
-
-@dataclass(frozen=True)
-class NotMeasured:
-    """A comparison that cannot be made here, and why."""
-
-    name: str
-    reason: str
-
 
 @dataclass(frozen=True)
 class HostsOpened:
@@ -172,34 +157,7 @@ def measure_everything() -> Iterator[Comparison | NotMeasured]:
     yield compare_sizes(few)
     yield from compare_containers()
     yield from compare_kernels()
-
-
-def write_line(cells: Sequence[str]) -> None:
-    """Print cells in columns, so that each row can be read as soon as it is measured."""
-    padded = (cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=False))
-    sys.stdout.write("  ".join(padded).rstrip() + "\n")
-    sys.stdout.flush()
-
-
-def take_turns(
-    rounds: int, ours: Callable[[], float], other: Callable[[], float]
-) -> tuple[float, float]:
-    """Measure both sides by turns; their medians in seconds."""
-    pairs = [(ours(), other()) for _ in range(rounds)]
-    return median(pair[0] for pair in pairs), median(pair[1] for pair in pairs)
-
-
-def compare_times(name: str, ours: float, other: float, limit: float) -> Comparison:
-    """A comparison of two durations in seconds."""
-    ratio = ours / other
-    return Comparison(
-        name, show_seconds(ours), show_seconds(other), ratio, f"{limit:g}", ratio <= limit
-    )
-
-
-def show_seconds(seconds: float) -> str:
-    """A duration in the unit that suits it."""
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+    yield from compare_exercises()
 
 
 # --- a whole run --------------------------------------------------------------------------
@@ -394,6 +352,33 @@ def compare_at_once(labs: str, kernels: str, rounds: int, limit: float) -> Compa
         ratio=ours / other,
         limit=f"<={limit:g} s",
         within=ours <= limit,
+    )
+
+
+# --- exercises ----------------------------------------------------------------------------
+
+
+def compare_exercises() -> Iterator[Comparison]:
+    """A save in watch mode, and a folder of submissions, against the checks alone."""
+    from labs.engine import bench_exercises as exercises
+
+    ours, other = exercises.time_saves()
+    yield Comparison(
+        name="exercise.watch, save to verdict : the check alone",
+        ours=show_seconds(ours),
+        other=show_seconds(other),
+        ratio=ours / other,
+        limit=f"+{SAVE_LIMIT:g} s",
+        within=ours - other <= SAVE_LIMIT,
+    )
+    ours, other = exercises.time_grading()
+    yield Comparison(
+        name=f"exercise.grade of {exercises.SUBMISSIONS} : one by one",
+        ours=show_seconds(ours),
+        other=show_seconds(other),
+        ratio=ours / other,
+        limit=f"<={GRADING_LIMIT:g} s",
+        within=ours <= GRADING_LIMIT,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labs.engine.model import ProcessRow, SocketRow
+from labs.engine.model import Address, ProcessRow, SocketRow
 from labs.engine.programs import Program
 from labs.engine.script import (
     EACCES,
@@ -35,6 +35,7 @@ __all__ = [
     "ECONNREFUSED",
     "HTTP_GET",
     "OK",
+    "Address",
     "Answers",
     "CallError",
     "Challenge",

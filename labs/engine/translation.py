@@ -6,6 +6,7 @@ The English text is the key (PO files of GNU gettext), with its placeholders as 
 from __future__ import annotations
 
 import functools
+import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,12 @@ def read_translation(folder: Path, language: str) -> Translation:
 
 
 def check_language(language: str) -> None:
-    """UsageError for a language that there is not."""
+    """UsageError for a language that there is not, or whose letters the output cannot have."""
     if language not in LANGUAGES:
         raise UsageError(f"There is no language {language}; there are {' and '.join(LANGUAGES)}.")
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    if language != ENGLISH and not encoding.lower().replace("-", "").startswith("utf"):
+        raise UsageError(
+            f"The output is in {encoding}, which has no letters for --lang {language}.",
+            "export LC_ALL=C.UTF-8",
+        )

@@ -8,7 +8,10 @@ its text is not looked at. The first step that goes otherwise ends the trial.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import socket
+import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,8 +25,7 @@ from labs.engine.errors import LabError
 from labs.engine.model import Call, Credentials, Failed, ProcessRow, Verdict
 from labs.engine.programs import Program
 from labs.engine.remote import Process
-from labs.engine.script import Run, Step
-from labs.engine.session import CallError
+from labs.engine.script import CallError, Run, Step
 from labs.engine.translation import read_translation
 from labs.engine.waiting import INTERVAL
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from labs.engine.model import Address, Expectation, Outcome, StepStarted, Value
     from labs.engine.programs import HasPid
-    from labs.engine.remote import Host
+    from labs.engine.remote import Host, Socket
     from labs.engine.session import Session
     from labs.engine.submission import Submission
     from labs.engine.translation import Translation
@@ -43,7 +45,11 @@ if TYPE_CHECKING:
 WORDS = Path(__file__).parent  # where the translation of what stands here is
 PATIENCE = 5.0  # seconds for a program to do what it is started for
 PIECE = 96 << 10  # bytes of a file in one message
+OWN = ".check"  # the folder of a check's own programs; a submission has no hidden ones
 LAST_LINES = 4  # of a program that has ended
+SHORTEST_WAIT = 0.001  # seconds; 0 would mean to wait for ever (SO_RCVTIMEO of socket(7))
+MOST_WORDS = 80  # bytes that a connection gets
+SOME_REQUESTS = 100  # of a load, that are waited for at a time
 
 # What is said of any program, where the check itself has nothing that fits better.
 EXCEEDED = {
@@ -104,6 +110,7 @@ class Trial(Run):
         self._sandboxes: dict[str, Process] = {}
         self._programs: list[Program] = []
         self._let_go: set[str] = set()
+        self._written: set[tuple[str, str]] = set()
 
     def uid(self, user: str) -> int:
         """The uid of a user, to give it to the program."""
@@ -130,18 +137,31 @@ class Trial(Run):
 
         `name` is what the run calls it. It has the capabilities(7) that are named and no others.
         """
-        sandbox = self._sandbox(host)
-        uid = self.uid(user)
-        words = tuple(str(argument) for argument in arguments)
-        program = self._submission.program
-        mask = capability_mask(capabilities)
-        call = Call("execve", (program, words, uid, mask))
-        shown = f"execve({json.dumps(program)}, {json.dumps([program, *words])})"
-        credentials = Credentials(uid, uid, uid, uid)
-        pid = self._session.start_program(sandbox.name, name, call, shown, credentials)
-        started = Program(self._session, sandbox, name, pid, is_known=True)
+        started = self._start(
+            self._submission.program, name, host, arguments, user=user, capabilities=capabilities
+        )
         self._programs.append(started)
         return started
+
+    def start_own(
+        self,
+        name: str,
+        host: Host,
+        file: Path,
+        *arguments: object,
+        user: str,
+        capabilities: Sequence[str] = (),
+    ) -> Program:
+        """Start a program of the check's own, a file beside it, where the trainee's can see it.
+
+        Its end is nothing wrong of the trainee's program; nor are its last words shown.
+        """
+        path = f"{OWN}/{file.name}"
+        starter = self._sandbox(host)
+        if (host.name, path) not in self._written:
+            self._written.add((host.name, path))
+            self._write(starter, path, file.read_bytes(), True)
+        return self._start(path, name, host, arguments, user=user, capabilities=capabilities)
 
     def settle(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
         """Wait until the condition holds; False where it does not in time, or a program ends.
@@ -155,14 +175,42 @@ class Trial(Run):
             time.sleep(INTERVAL)
         return True
 
-    def ask(self, client: Process, address: Address, count: int) -> Answers:
+    def ask(self, client: Process, address: Address, count: int, words: str = "") -> Answers:
         """The same as `Process.request`, but for the first that times out, which is the last."""
         answers = Answers.none()
         while answers.asked < count and not answers.timed_out:
             left = count - answers.asked if answers.asked else 1
-            (result,) = client.perform(Call("request", (address, left, 0, "")))
+            (result,) = client.perform(Call("request", (address, left, 0, words)))
             answers = answers.joined(Answers.of(result))
         return answers
+
+    def speak(self, connections: Sequence[Socket], words: str = "") -> list[str]:
+        """Say the words on each connection: what each gets then, empty where that is nothing.
+
+        All of them together are waited for as long as one program is.
+        """
+        for connection in connections:
+            with contextlib.suppress(CallError):  # it was reset
+                if words:
+                    connection.send(words)
+        deadline = time.monotonic() + PATIENCE
+        return [self._hear(connection, deadline) for connection in connections]
+
+    def wait_for_load(self, client: Process, count: int) -> bool:
+        """The same as `Process.wait_for_requests`; False where they do not come to their end."""
+        (result,) = client.perform(Call("wait_for_requests", (count,)))
+        return bool(result.value)
+
+    def end_load(self, client: Process, count: int) -> Answers:
+        """End a load when so many more requests have come to their end, or none does any more."""
+        while count > 0 and self.wait_for_load(client, min(count, SOME_REQUESTS)):
+            count -= SOME_REQUESTS
+        (result,) = client.perform(Call("stop"))
+        return Answers.of(result)
+
+    def write_text(self, host: Host, name: str, text: str) -> None:
+        """Write a file anew that programs on a host read as /tmp/NAME."""
+        self._session.consult(self._sandbox(host).name, Call("write_tmp", (name, text)))
 
     def expect_end(self, program: Program) -> None:
         """From now on it is nothing wrong if this program ends."""
@@ -193,42 +241,43 @@ class Trial(Run):
         held = {socket.inode for row in self.family(program) for socket in row.sockets}
         return [inode for inode in program.host.queues(port) if inode in held]
 
-    def signal(self, program: Program, process: HasPid, signal: int) -> None:
-        """kill(2): a signal to one process of a program's host."""
-        self._sandboxes[program.host.name].send_signal(process, signal)
-
-    def stop(self, program: Program, processes: Sequence[HasPid]) -> None:
-        """SIGSTOP to some processes; returns when not one of their threads runs any more."""
+    def signal(self, host: Host, processes: Sequence[HasPid], number: int) -> None:
+        """kill(2): a signal to processes of programs on a host, but those that have ended."""
         for process in processes:
-            self.signal(program, process, SIGSTOP)
-        self.settle(
-            lambda: all(self.threads(program, process).are_stopped for process in processes)
-        )
+            with contextlib.suppress(CallError):
+                self._sandboxes[host.name].send_signal(process, number)
 
-    def go_on(self, program: Program, processes: Sequence[HasPid]) -> None:
-        """SIGCONT to some processes."""
-        for process in processes:
-            self.signal(program, process, SIGCONT)
+    def stop(self, host: Host, processes: Sequence[HasPid]) -> None:
+        """SIGSTOP; returns when not one of their threads runs any more.
 
-    def threads(self, program: Program, process: HasPid) -> Threads:
-        """What the threads of one process of a program's host do now."""
-        counts = as_counts(self._look(program, "read_threads", process.pid))
+        Only then they accept nothing more: kill(2) returns before the signal has come.
+        """
+        self.signal(host, processes, SIGSTOP)
+        self.settle(lambda: all(self.threads(host, process).are_stopped for process in processes))
+
+    def go_on(self, host: Host, processes: Sequence[HasPid]) -> None:
+        """SIGCONT to processes that were stopped."""
+        self.signal(host, processes, SIGCONT)
+
+    def are_asleep(self, host: Host, processes: Sequence[HasPid]) -> bool:
+        """Whether all threads of these processes sleep: they wait for something."""
+        return all(self.threads(host, process).all_sleep for process in processes)
+
+    def threads(self, host: Host, process: HasPid) -> Threads:
+        """What the threads of one process of a program do now; it has none when it has ended."""
+        counts = as_counts(self._look(host, "read_threads", process.pid))
         return Threads(*(counts[name] for name in ("threads", "asleep", "stopped", "sleeps")))
-
-    def rests(self, program: Program) -> bool:
-        """Whether all threads of a program sleep: it has done what it does at its start."""
-        return all(self.threads(program, row).all_sleep for row in self.family(program))
 
     def find_elsewhere(self, program: Program) -> dict[int, int]:
         """The threads of a program that are in another network namespace than its host's.
 
         By their ids, as the host has them, with the inode of the namespace.
         """
-        here = {*self._networks(program, self._sandboxes[program.host.name].pid).values()}
+        here = {*self._networks(program.host, self._sandboxes[program.host.name].pid).values()}
         return {
             int(thread): inode
             for row in self.family(program)
-            for thread, inode in self._networks(program, row.pid).items()
+            for thread, inode in self._networks(program.host, row.pid).items()
             if inode not in here
         }
 
@@ -243,7 +292,7 @@ class Trial(Run):
     def find(self, program: Program, pid: str) -> ProcessRow | None:
         """The process of a program's host that calls itself this pid, as it is in its sandbox."""
         for row in program.host.processes():
-            status = str(self._look(program, "read_status", row.pid))
+            status = str(self._look(program.host, "read_status", row.pid))
             if status.partition("\nNSpid:")[2].partition("\n")[0].split()[1:] == [pid]:
                 return row
         return None
@@ -277,13 +326,43 @@ class Trial(Run):
             raise LabError(f"The challenge has no advice named {name}.")
         return self._advice[name]
 
-    def _networks(self, program: Program, pid: int) -> Mapping[str, int]:
-        return as_counts(self._look(program, "read_networks", pid))
+    def _networks(self, host: Host, pid: int) -> Mapping[str, int]:
+        return as_counts(self._look(host, "read_networks", pid))
 
-    def _look(self, program: Program, name: str, pid: int) -> Value:
+    def _look(self, host: Host, name: str, pid: int) -> Value:
         """What the sandbox's agent sees of a process; no call of the lab's."""
-        sandbox = self._sandboxes[program.host.name]
+        sandbox = self._sandboxes[host.name]
         return self._session.consult(sandbox.name, Call(name, (pid,)))
+
+    def _start(
+        self,
+        path: str,
+        name: str,
+        host: Host,
+        arguments: Sequence[object],
+        *,
+        user: str,
+        capabilities: Sequence[str],
+    ) -> Program:
+        """Start a program of a host's sandbox."""
+        sandbox = self._sandbox(host)
+        uid = self.uid(user)
+        words = tuple(str(argument) for argument in arguments)
+        call = Call("execve", (path, words, uid, capability_mask(capabilities)))
+        shown = f"execve({json.dumps(path)}, {json.dumps([path, *words])})"
+        credentials = Credentials(uid, uid, uid, uid)
+        pid = self._session.start_program(sandbox.name, name, call, shown, credentials)
+        return Program(self._session, sandbox, name, pid, is_known=True)
+
+    def _hear(self, connection: Socket, deadline: float) -> str:
+        """What comes next on a connection; empty at its end, and where nothing comes in time."""
+        seconds = max(deadline - time.monotonic(), SHORTEST_WAIT)
+        limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000)).decode("latin-1")
+        arguments = connection.descriptor, socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit
+        self._session.consult(connection.process.name, Call("setsockopt", arguments))
+        with contextlib.suppress(CallError):
+            return connection.recv(MOST_WORDS).strip()
+        return ""
 
     def _sandbox(self, host: Host) -> Process:
         """The sandbox of a host, which has the submission's files."""
@@ -292,9 +371,13 @@ class Trial(Run):
             pid = self._session.start_process(name, host.name, "root", (), "", "", sandbox=True)
             sandbox = self._sandboxes[host.name] = Process(self._session, name, host, pid)
             for file in self._submission.files:
-                for call in write_calls(file.path, file.content, file.is_executable):
-                    self._session.consult(sandbox.name, call)
+                self._write(sandbox, file.path, file.content, file.is_executable)
         return self._sandboxes[host.name]
+
+    def _write(self, sandbox: Process, path: str, content: bytes, is_executable: bool) -> None:
+        """Write a file into a sandbox."""
+        for call in write_calls(path, content, is_executable):
+            self._session.consult(sandbox.name, call)
 
 
 def as_counts(value: Value) -> Mapping[str, int]:

@@ -31,6 +31,7 @@ WAYS = (ACCEPT, EPOLL, EXCLUSIVE, LOCK)
 REQUEST_SECONDS = 5.0  # after which a request has timed out
 # Between two requests of a client to a real server: it needs the processors, to reload for example.
 HTTP_PAUSE = 0.002
+HTTP = b"GET "  # what an HTTP request begins with
 HTTP_SECONDS = 8.0  # the same where a real server may have to start first
 LONGEST_LOAD = 30.0  # seconds
 LONGEST_WAIT = 8.0  # seconds: for some of its requests; less than an agent may take to answer
@@ -211,7 +212,8 @@ class Requests:
     Every one is `answered` (and by whom: `by NAME`), `refused`, `reset` (or ended without a whole
     answer) or `timed out`. Bounded by `count` in all, MOST_REQUESTS and `seconds`. With a
     `first_port` each comes from the next port, counted from there. The client says the `words`
-    first, an HTTP request; without any it waits for what a server says. Threads may share one.
+    first, such as an HTTP request; without any it waits for what a server says. Threads may
+    share one.
     """
 
     def __init__(
@@ -341,7 +343,8 @@ def request(address: tuple[str, int], count: int, first_port: int, words: str) -
 def ask(address: tuple[str, int], port: int, words: bytes) -> tuple[str, str]:
     """Connect from a port (0: any) and read the answer: the outcome, and who answered.
 
-    With `words`, an HTTP request, who answered is what the body of the answer says.
+    With `words` the client speaks first; to an HTTP request the body of the answer says who
+    answered, to other words all of it.
     """
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     end = time.monotonic() + (HTTP_SECONDS if words else REQUEST_SECONDS)
@@ -365,7 +368,7 @@ def ask(address: tuple[str, int], port: int, words: bytes) -> tuple[str, str]:
             return RESET, ""
         except TimeoutError:
             return TIMED_OUT, ""
-        who = read_body(answer) if words else answer
+        who = read_body(answer) if words.startswith(HTTP) else answer
         shown = who.decode(errors="replace")[:LONGEST_NAME].strip()
         return (ANSWERED, shown) if shown else (RESET, "")
 

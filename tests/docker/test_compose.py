@@ -57,14 +57,14 @@ class Project:
         wait_until(lambda: self.log(service).count(text) >= times, what, SOON)
 
     def resources(self) -> list[str]:
-        """The containers, networks and volumes of the project."""
+        """The containers, networks and volumes of the project, but for the trainee's own."""
         label = f"label=com.docker.compose.project={self.name}"
         found = []
         for command in (["ps", "--all"], ["network", "ls"], ["volume", "ls"]):
             arguments = ["docker", *command, "--quiet", "--filter", label]
             done = subprocess.run(arguments, capture_output=True, text=True, check=True)
             found += done.stdout.split()
-        return found
+        return [name for name in found if name != f"{self.name}_work"]
 
 
 @contextlib.contextmanager
@@ -73,7 +73,7 @@ def open_project() -> Iterator[Project]:
     try:
         yield project
     finally:
-        project.run("down", "--timeout", "5")
+        project.run("down", "--timeout", "5", "--volumes")
 
 
 @pytest.fixture
@@ -100,6 +100,18 @@ def test_a_lab_passes_in_the_workbench(project: Project) -> None:
     assert done.returncode == ExitStatus.PASSED, done.stdout + done.stderr
     assert re.search(r"(\d+) steps: \1 as expected", done.stdout)
     assert project.resources() == []
+
+
+def test_exercises_outlive_the_container(project: Project) -> None:
+    def invoke(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return project.run("run", "--rm", "--no-TTY", "workbench", *arguments)
+
+    assert invoke("invoke", "exercise.start", "drop").returncode == ExitStatus.PASSED
+    source = "/opt/bindlab/labs/euid/challenge/drop/solution.py"
+    assert invoke("cp", source, "/home/trainee/bindlab/drop/program.py").returncode == 0
+    solved = invoke("invoke", "exercise.check", "drop")
+    assert solved.returncode == ExitStatus.PASSED, solved.stdout + solved.stderr
+    assert "solved" in invoke("invoke", "exercise.progress").stdout
 
 
 @pytest.mark.parametrize(

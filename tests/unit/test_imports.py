@@ -17,7 +17,7 @@ ADAPTERS = {
     "rich": {
         f"labs.engine.views.{view}"
         for view in (
-            *("classroom", "exercise", "matrix", "progress"),
+            *("classroom", "exercise", "grades", "matrix", "progress"),
             *("question", "terminal", "verdicts"),
         )
     },
@@ -100,7 +100,9 @@ def test_a_view_knows_neither_labs_nor_backends() -> None:
         "views.score",
         "views.terminal",
     } | {
+        "exercises.grades",
         "exercises.progress",
+        "views.junit",
         "classes.result",
         "classes.table",
         "kernels.comparison",

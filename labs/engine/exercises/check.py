@@ -12,7 +12,7 @@ from labs.engine.catalogue import find_challenge
 from labs.engine.errors import ExitStatus, UsageError
 from labs.engine.exercises.progress import open_progress
 from labs.engine.exercises.workplace import Workplace
-from labs.engine.runner import Options, run_labs
+from labs.engine.runner import Options, run_labs, terminal_stream
 from labs.engine.translation import ENGLISH, check_language
 from labs.engine.views.exercise import ExerciseView
 
@@ -48,23 +48,21 @@ def check_exercise(name: str, options: CheckOptions) -> ExitStatus:
     """Run the check of an exercise; UNSOLVED where the program does not do what it is to do."""
     check_language(options.language)
     exercise = find_exercise(name)
-    view = ExerciseView(options.language)
+    run_options = Options(
+        seed=exercise.entry.seed,
+        json=options.json,
+        junit=options.junit,
+        kernel=options.kernel,
+        language=options.language,
+    )
+    view = ExerciseView(options.language, terminal_stream(run_options))
     workplace = exercise.workplace
     submission = workplace.read()
     if workplace.is_untouched(submission):
         view.show_untouched(name, workplace.program)
         return ExitStatus.UNSOLVED
     with workplace.busy():
-        status = run_labs(
-            [Attempt(exercise.challenge, submission)],
-            Options(
-                seed=exercise.entry.seed,
-                json=options.json,
-                junit=options.junit,
-                kernel=options.kernel,
-                language=options.language,
-            ),
-        )
+        status = run_labs([Attempt(exercise.challenge, submission)], run_options)
     entry = note_check(name, status)
     if status is ExitStatus.PASSED:
         view.show_solved(exercise.challenge)

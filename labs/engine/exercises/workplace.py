@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labs.engine.errors import UsageError
-from labs.engine.submission import PROGRAM, read_submission
+from labs.engine.submission import PROGRAM, list_files, read_submission
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TypeAlias
 
     from labs.engine.challenge import Challenge
     from labs.engine.submission import Submission
+
+    Fingerprint: TypeAlias = tuple[tuple[str, int, int, int], ...]
+    """What changes with the files of a folder: paths, times, sizes and modes."""
 
 HOME = "bindlab"  # in the trainee's home folder
 TEMPLATE = f"{PROGRAM}.py"
@@ -60,6 +64,16 @@ class Workplace:
                 f"invoke exercise.start {self.challenge.name}  makes it anew.",
             )
         return read_submission(self.path)
+
+    def fingerprint(self) -> Fingerprint:
+        """What the folder is like now; nothing where it cannot be read."""
+        try:
+            statuses = [(path, os.lstat(self.path / path)) for path in list_files(self.path)]
+        except (OSError, UsageError):
+            return ()
+        return tuple(
+            (path, each.st_mtime_ns, each.st_size, each.st_mode) for path, each in statuses
+        )
 
     def is_untouched(self, submission: Submission) -> bool:
         """Whether the program is still the template."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 WORDS = {
     ExitStatus.PASSED: "pass",
     ExitStatus.DIFFERS: "differs",
+    ExitStatus.UNSOLVED: "unsolved",
     ExitStatus.CANNOT_RUN: "skipped",
     ExitStatus.FAILED: "failed",
 }

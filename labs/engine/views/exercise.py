@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from rich.markdown import Markdown
 from rich.text import Text
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from labs.engine.challenge import Challenge
+    from labs.engine.errors import BindlabError
     from labs.engine.exercises.progress import Entry
 
 WORDS = Path(__file__).parent
@@ -24,10 +25,10 @@ COLUMNS = ("lab", "exercise", "", "checks", "hints", "what it asks for")
 
 
 class ExerciseView:
-    """Writes to standard output, in one language."""
+    """Writes to a stream, standard output as a rule, in one language."""
 
-    def __init__(self, language: str) -> None:
-        self._console = make_console(standard_output())
+    def __init__(self, language: str, stream: TextIO | None = None) -> None:
+        self._console = make_console(stream or standard_output())
         self._language = language
         self._say = read_translation(WORDS, language).text
 
@@ -53,6 +54,21 @@ class ExerciseView:
         where = {"program": program}
         self._print(self._say("{program} is still as it was given to you.", where), "yellow")
         self._print_command(self._say("The task once more:"), f"exercise.start {name}")
+
+    def show_problem(self, error: BindlabError) -> None:
+        """Why a program could not be checked."""
+        self._print(error.message, "yellow")
+        if error.hint:
+            self._print(f"  {error.hint}", "dim")
+
+    def show_waiting(self, folder: Path) -> None:
+        """The next check comes with the next change."""
+        self._print()
+        self._print(
+            self._say("Waiting for the next save in {folder}. Ctrl-C ends.", {"folder": folder}),
+            "dim",
+        )
+        self._print()
 
     def show_solved(self, challenge: Challenge) -> None:
         """Why it works."""
@@ -131,6 +147,9 @@ class ExerciseView:
         self._show_markdown(path.read_text(encoding="utf-8"))
 
     def _show_markdown(self, text: str) -> None:
+        if not self._console.encoding.startswith("utf"):
+            self._print(text.rstrip())  # Markdown is made to be read as it is
+            return
         width = min(self._console.width, TEXT_WIDTH)
         text = re.sub(r"^# ", "## ", text)  # the first heading would be put in the middle
         page = Markdown(text, code_theme="ansi_light", hyperlinks=False)

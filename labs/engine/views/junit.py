@@ -71,10 +71,7 @@ class JunitView:
 
     def write(self, stream: TextIO) -> None:
         """Write the document."""
-        ET.indent(self._root)
-        stream.write('<?xml version="1.0" encoding="utf-8"?>\n')
-        stream.write(ET.tostring(self._root, encoding="unicode"))
-        stream.write("\n")
+        write_suites(self._root, stream)
 
     # --- a run ---
 
@@ -151,6 +148,14 @@ def open_junit_view(name: str) -> Iterator[JunitView]:
         view = JunitView()
         yield view
         view.write(stream)
+
+
+def write_suites(suites: ET.Element, stream: TextIO) -> None:
+    """Write test suites as a document."""
+    ET.indent(suites)
+    stream.write('<?xml version="1.0" encoding="utf-8"?>\n')
+    stream.write(ET.tostring(suites, encoding="unicode"))
+    stream.write("\n")
 
 
 def show_call(call: CallMade) -> str:

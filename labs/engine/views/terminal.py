@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import shutil
@@ -95,6 +96,8 @@ class PipeConsole(Console):
 def make_console(stream: TextIO) -> PipeConsole:
     """A console on a stream: plain text unless that is a terminal with colour."""
     is_terminal = stream.isatty()
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")  # a file's name may have letters that it cannot have
     return PipeConsole(
         file=stream,
         color_system=None if not is_terminal or os.environ.get("NO_COLOR") else "auto",

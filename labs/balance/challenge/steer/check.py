@@ -87,7 +87,7 @@ def start(trial: Trial, server: Host, port: int, first: int) -> Program:
         program = trial.start("steer", server, port, first, first + WIDTH - 1, user="alice")
         trial.settle(lambda: len(server.queues(port)) == LISTENERS)
         # It may attach its program after that: it has when it sleeps.
-        trial.settle(lambda: trial.rests(program), seconds=2)
+        trial.settle(lambda: trial.are_asleep(server, trial.family(program)), seconds=2)
         count = len(server.queues(port))
         step.advise("members", port=port, count=count)
         step.measured(count)
@@ -110,7 +110,7 @@ def connect_all(
         first=first,
         last=first + WIDTH - 1,
     ) as step:
-        trial.stop(program, server.holders(port))
+        trial.stop(server, server.holders(port))
         for number in ports:
             step.advise("full", client=number)
             sockets[number], found[number] = place(trial, client, number, server, port)
@@ -167,7 +167,7 @@ def answer_all(
         why="Each listener is served by whoever accepts from it: here that alone says what the "
         "client is told.",
     ) as step:
-        trial.go_on(program, program.host.holders(port))
+        trial.go_on(program.host, program.host.holders(port))
         answers = {}
         for number, socket in waiting.items():
             answers[number] = read(socket)

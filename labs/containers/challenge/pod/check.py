@@ -188,7 +188,7 @@ def succeed(trial: Trial, leader: Program, other: Program, admin: int) -> None:
     ) as step:
         trial.expect_end(leader)
         for row in trial.family(leader):
-            trial.signal(leader, row, SIGKILL)
+            trial.signal(leader.host, [row], SIGKILL)
         trial.settle(lambda: bool(trial.listeners(other, admin)))
         step.advise("headless", admin=admin)
         step.measured(len(trial.listeners(other, admin)))

@@ -11,8 +11,8 @@ NEEDED = ("CAP_NET_BIND_SERVICE", "CAP_SETUID", "CAP_SETGID")
     title="Start as root, take a low port, end as another user, and still share it",
     hints=(
         (
-            "The kernel compares the users of the two sockets, not those of the two processes. "
-            "Look at the step of the lab in which root makes a socket and then becomes Alice."
+            "Who is Alice before socket() has Alice's socket, as in the exercise share. But who is "
+            "Alice at bind() has no low port. Must it be one order or the other?"
         ),
         (
             "A socket's user is the effective uid of the moment in which socket() is called. A low "

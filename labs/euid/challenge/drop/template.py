@@ -11,10 +11,12 @@ import sys
 
 def main() -> None:
     port, uid, name = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     listener.bind(("0.0.0.0", port))
-    os.setresuid(uid, uid, uid)
     listener.listen()
     while True:
         connection, _ = listener.accept()

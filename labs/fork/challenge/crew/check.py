@@ -120,7 +120,7 @@ def find_crew(trial: Trial, program: Program, client: Process, port: int) -> lis
                 step.advise("idle", count=len(found))
                 step.advise("strange", when=bool(answer), answer=answer)
                 break
-            trial.stop(program, [row])
+            trial.stop(program.host, [row])
             found.append(row)
         step.measured(len(found))
     return found
@@ -138,7 +138,7 @@ def kill_one(
         "accept queue, which is as long as listen() has said (sk_acceptq_is_full()).",
         count=WAITING,
     ) as step:
-        trial.stop(program, server.holders(port))
+        trial.stop(server, server.holders(port))
         client.load((server.ipv4, port), WAITING, clients=WAITING)
         trial.settle(lambda: sum(server.queues(port).values()) == WAITING, seconds=3)
         count = sum(server.queues(port).values())
@@ -152,9 +152,9 @@ def kill_one(
         "ends takes its descriptor with it and nothing else.",
     ) as step:
         trial.expect_end(program)
-        trial.signal(program, victim, SIGKILL)
+        trial.signal(server, [victim], SIGKILL)
         trial.settle(lambda: victim.pid not in [row.pid for row in server.processes()])
-        trial.go_on(program, server.holders(port))
+        trial.go_on(server, server.holders(port))
         answers = client.stop_load(after=WAITING)
         step.advise("lost")
         step.measured(answers.answered, answers.parts)

@@ -113,7 +113,7 @@ def rest(trial: Trial, program: Program, port: int) -> None:
 
     def count_awake() -> int:
         rows = server.holders(port)
-        return sum(not trial.threads(program, row).all_sleep for row in rows)
+        return sum(not trial.threads(program.host, row).all_sleep for row in rows)
 
     with trial.step(
         "Nobody has connected yet",
@@ -140,7 +140,7 @@ def rest(trial: Trial, program: Program, port: int) -> None:
 
 def count_sleeps(trial: Trial, program: Program, port: int) -> int:
     """How often all that have a listener have gone to sleep."""
-    return sum(trial.threads(program, row).sleeps for row in program.host.holders(port))
+    return sum(trial.threads(program.host, row).sleeps for row in program.host.holders(port))
 
 
 def wake(trial: Trial, program: Program, client: Process, port: int) -> None:
@@ -212,5 +212,5 @@ def replace(trial: Trial, program: Program, client: Process, port: int) -> None:
 
 def kill(trial: Trial, program: Program, victim: ProcessRow) -> None:
     """Kill a process of the program, and wait until it is gone."""
-    trial.signal(program, victim, SIGKILL)
+    trial.signal(program.host, [victim], SIGKILL)
     trial.settle(lambda: victim.pid not in [row.pid for row in program.host.processes()])

@@ -72,7 +72,7 @@ def start(trial: Trial, server: Host, port: int) -> Program:
     ) as step:
         program = trial.start("beyond", server, port, user="alice", capabilities=NEEDED)
         trial.settle(lambda: bool(server.queues(port) and trial.find_elsewhere(program)))
-        trial.settle(lambda: trial.rests(program), seconds=2)
+        trial.settle(lambda: trial.are_asleep(server, trial.family(program)), seconds=2)
         count = len(server.queues(port))
         step.advise("none", port=port)
         step.advise("gone", when=bool(trial.find_elsewhere(program)), port=port)

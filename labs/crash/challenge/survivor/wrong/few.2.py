@@ -1,0 +1,23 @@
+#!/usr/bin/env python3
+"""Several servers on one port: program.py PORT COUNT NAME."""
+
+import socket
+import sys
+import threading
+
+
+def serve(listener: socket.socket, name: str) -> None:
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(name.encode())
+
+
+def main() -> None:
+    port, count, name = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    listener = socket.create_server(("0.0.0.0", port))
+    for _ in range(count):
+        threading.Thread(target=serve, args=[listener, name]).start()
+
+
+main()

@@ -1,0 +1,170 @@
+"""What `invoke exercise.grade` does: checks a folder of submissions, and makes the table."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labs.engine.attempt import Attempt
+from labs.engine.backends.namespaces.backend import open_namespaces
+from labs.engine.catalogue import find_challenges
+from labs.engine.classes.roster import FORMULA, Learner
+from labs.engine.errors import BindlabError, ExitStatus, UsageError, standard_output
+from labs.engine.exercises.grades import STEM, Grade, Table, open_table
+from labs.engine.jobs import count_processors, work_off
+from labs.engine.layout import Layout
+from labs.engine.model import Advised, RunEnded, StepEnded, StepStarted, Verdict
+from labs.engine.runner import run_lab
+from labs.engine.submission import read_submission, single_file
+from labs.engine.translation import ENGLISH, check_language
+from labs.engine.views.grades import GradesView, open_report
+from labs.engine.views.json import STANDARD_OUTPUT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from labs.engine.challenge import Challenge
+    from labs.engine.model import Event
+    from labs.engine.submission import Submission
+
+MOST_SECONDS = 180.0  # for one check
+MOST_JOBS = 64
+
+
+@dataclass(frozen=True)
+class GradeOptions:
+    """Which submissions, of which exercise (empty: by the names of folders), and how.
+
+    `output` is the folder of the tables, empty for that of the submissions; `junit` a file's name.
+    """
+
+    folder: str
+    name: str = ""
+    output: str = ""
+    jobs: int | None = None
+    seed: int | None = None
+    junit: str | None = None
+    language: str = ENGLISH
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A learner's submission of an exercise: a folder or a file."""
+
+    learner: str
+    challenge: Challenge
+    path: Path
+
+    def read(self) -> Submission:
+        """The program; raises UsageError."""
+        return single_file(self.path) if self.path.is_file() else read_submission(self.path)
+
+
+def grade_folder(options: GradeOptions) -> ExitStatus:
+    """Check all submissions side by side; the status of the worst. Raises UsageError."""
+    check_language(options.language)
+    jobs = count_processors() if options.jobs is None else options.jobs
+    if not 1 <= jobs <= MOST_JOBS:
+        raise UsageError(f"--jobs takes a number from 1 to {MOST_JOBS}, not {jobs}.")
+    folder = Path(options.folder)
+    entries = find_entries(folder, options.name)
+    output = Path(options.output or folder)
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        write = stack.enter_context(open_table(output))
+        report = stack.enter_context(open_report(options.junit)) if options.junit else None
+        stream = sys.stderr if options.junit == STANDARD_OUTPUT else standard_output()
+        view = GradesView(stream, len(entries))
+        grades: dict[Path, Grade] = {}
+        check = partial(check_entry, seed=options.seed, language=options.language)
+        for entry, found in work_off(entries, check, at_once=jobs, seconds=MOST_SECONDS):
+            grade = fail(entry, found) if isinstance(found, BindlabError) else found
+            grades[entry.path] = grade
+            view.show_grade(grade)
+        table = Table(tuple(grades[entry.path] for entry in entries))
+        write(table)
+        if report:
+            report(table)
+        view.show(table, time.monotonic() - started)
+    return table.status
+
+
+def find_entries(folder: Path, name: str) -> list[Entry]:
+    """All submissions, in the order of their learners; UsageError where there is none.
+
+    A learner's is FOLDER/LEARNER/EXERCISE, as `exercise.start` makes it. With a name, or where the
+    folder has that of an exercise, also FOLDER/LEARNER or a file FOLDER/LEARNER.py.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}.")
+    challenges = {challenge.name: challenge for challenge in find_challenges()}
+    name = name or (folder.resolve().name if folder.resolve().name in challenges else "")
+    if name and name not in challenges:
+        raise UsageError(f"There is no exercise {name}.", f"There are {', '.join(challenges)}.")
+    wanted = {name: challenges[name]} if name else challenges
+    entries = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.stem == STEM:
+            continue
+        if path.name[0] in FORMULA:
+            raise UsageError(
+                f"{path} cannot be in a table: a spreadsheet would take the name for a formula."
+            )
+        below = [
+            Entry(path.name, wanted[each], path / each) for each in wanted if (path / each).is_dir()
+        ]
+        if not below and name and (path.is_dir() or path.is_file()):
+            below = [Entry(path.name if path.is_dir() else path.stem, wanted[name], path)]
+        entries += below
+    if not entries:
+        raise UsageError(
+            f"There is no submission in {folder}.",
+            "One is LEARNER/EXERCISE with a program in it; with --name EXERCISE also LEARNER or "
+            "LEARNER.py.",
+        )
+    return entries
+
+
+def check_entry(entry: Entry, seed: int | None, language: str) -> Grade:
+    """Check one submission, with the ports and users of the learner's name; raises CannotRun."""
+    try:
+        attempt = Attempt(entry.challenge, entry.read())
+    except UsageError as error:
+        return fail(entry, error)
+    layout = Layout(Learner(entry.learner).seed if seed is None else seed)
+    events: list[Event] = []
+    started = time.monotonic()
+    with open_namespaces() as backend:
+        run_lab(attempt, backend, layout, [events.append], language)
+    return summarize(entry, events, time.monotonic() - started)
+
+
+def summarize(entry: Entry, events: Sequence[Event], seconds: float) -> Grade:
+    """What a check came to, by its events."""
+    grade = Grade(entry.learner, entry.challenge.name, ExitStatus.FAILED, seconds=seconds)
+    title = ""
+    for event in events:
+        match event:
+            case StepStarted():
+                title = event.title
+            case StepEnded() if event.verdict is Verdict.PASSED:
+                grade = replace(grade, met=grade.met + 1)
+            case StepEnded():
+                grade = replace(grade, stopped_at=title)
+            case Advised():
+                grade = replace(grade, advice=event.name, text=event.text)
+            case RunEnded():
+                status = ExitStatus(event.status)
+                grade = replace(grade, status=status, text=event.error or grade.text)
+    return grade
+
+
+def fail(entry: Entry, error: BindlabError) -> Grade:
+    """The row of what could not be checked; where that is the submission's, it is unsolved."""
+    status = ExitStatus.UNSOLVED if isinstance(error, UsageError) else error.status
+    return Grade(entry.learner, entry.challenge.name, status, text=error.message)

@@ -1,0 +1,23 @@
+#!/usr/bin/env python3
+"""A server that root starts: program.py PORT UID NAME.
+
+It stays root. It is to share PORT with UID's servers, and answer each connection with NAME.
+"""
+
+import socket
+import sys
+
+
+def main() -> None:
+    port, name = int(sys.argv[1]), sys.argv[3]
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind(("0.0.0.0", port))
+    listener.listen()
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(name.encode())
+
+
+main()

@@ -1,0 +1,34 @@
+#!/usr/bin/env python3
+"""A server that ends at SIGTERM: program.py PORT NAME."""
+
+import signal
+import socket
+import sys
+
+
+def serve(connection: socket.socket, name: str) -> None:
+    with connection:
+        connection.recv(100)
+        connection.sendall(name.encode())
+
+
+def leave(listener: socket.socket, name: str) -> None:
+    listener.setblocking(False)
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:  # nobody waits
+            sys.exit(0)
+        serve(connection, name)
+
+
+def main() -> None:
+    port, name = int(sys.argv[1]), sys.argv[2]
+    listener = socket.create_server(("0.0.0.0", port))
+    signal.signal(signal.SIGTERM, lambda *_: leave(listener, name))
+    while True:
+        connection, _ = listener.accept()
+        serve(connection, name)
+
+
+main()

@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""A server that ends at SIGTERM: program.py PORT NAME."""
+
+import select
+import signal
+import socket
+import sys
+
+
+def serve(connection: socket.socket, name: str) -> None:
+    with connection:
+        connection.recv(100)
+        connection.sendall(name.encode())
+
+
+def main() -> None:
+    port, name = int(sys.argv[1]), sys.argv[2]
+    stopped, _stop = socket.socketpair()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    listener = socket.create_server(("0.0.0.0", port))
+    listener.setblocking(False)
+    while True:
+        ready, _, _ = select.select([listener, stopped], [], [])
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:  # nobody waits
+            if stopped in ready:
+                return
+        else:
+            serve(connection, name)
+
+
+main()

@@ -1,0 +1,23 @@
+#!/usr/bin/env python3
+"""A server of which two copies run side by side: program.py PORT NAME.
+
+Each copy is to listen on PORT, with a socket of its own, and answer each connection with NAME.
+"""
+
+import socket
+import sys
+
+
+def main() -> None:
+    port, name = int(sys.argv[1]), sys.argv[2]
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("0.0.0.0", port))
+    listener.listen()
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(name.encode())
+
+
+main()

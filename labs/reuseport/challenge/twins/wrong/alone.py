@@ -1,0 +1,19 @@
+#!/usr/bin/env python3
+"""A server of which two copies run side by side: program.py PORT NAME."""
+
+import socket
+import sys
+
+
+def main() -> None:
+    port, name = int(sys.argv[1]), sys.argv[2]
+    listener = socket.socket()
+    listener.bind(("0.0.0.0", port))
+    listener.listen()
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(name.encode())
+
+
+main()
