@@ -20,7 +20,16 @@ import struct
 
 from labs.engine.spawned import Spawned, list_children, make_environment, write_text
 from labs.engine.system import CLONE_NEWNET, pidfd_getfd, setfsuid, setns, stay_readable, unshare
-from labs.engine.worker import Barrier, Load, Lock, Server, ask_sleepers, drain, request
+from labs.engine.worker import (
+    Barrier,
+    Load,
+    Lock,
+    Server,
+    ask_sleepers,
+    drain,
+    look_at_threads,
+    request,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -383,6 +392,18 @@ class Agent:
         """What proc_pid_status(5) says of a process."""
         with open(f"/proc/{pid}/status") as file:
             return file.read()
+
+    def call_read_threads(self, pid: int) -> Json:
+        """What a process's threads do now."""
+        return dict(look_at_threads(pid))
+
+    def call_read_networks(self, pid: int) -> Json:
+        """The network namespace of each thread of a process, by the thread's id."""
+        tasks = f"/proc/{pid}/task"
+        try:
+            return {task: os.stat(f"{tasks}/{task}/ns/net").st_ino for task in os.listdir(tasks)}
+        except (FileNotFoundError, ProcessLookupError):
+            return {}
 
     def call_write_text(self, path: str, text: str) -> Json:
         write_text(path, text)

@@ -41,7 +41,6 @@ from labs.engine.system import (
     take_user,
     unshare,
 )
-from labs.engine.worker import look_at_threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,18 +151,6 @@ class Sandbox(Agent):
     def call_read_first(self) -> Json:
         """The pid of the sandbox's process 1 on the host."""
         return self._first
-
-    def call_read_threads(self, pid: int) -> Json:
-        """What a process's threads do now."""
-        return dict(look_at_threads(pid))
-
-    def call_read_networks(self, pid: int) -> Json:
-        """The network namespace of each thread of a process, by the thread's id."""
-        tasks = f"/proc/{pid}/task"
-        try:
-            return {task: os.stat(f"{tasks}/{task}/ns/net").st_ino for task in os.listdir(tasks)}
-        except (FileNotFoundError, ProcessLookupError):
-            return {}
 
     def call_read_exceeded(self) -> Json:
         """Which limit of all of them together was exceeded, for which all were ended; or empty."""
