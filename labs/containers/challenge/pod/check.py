@@ -105,8 +105,10 @@ def start(trial: Trial, host: Host, users: list[str], port: int, admin: int) -> 
         for user in users:
             programs.append(launch(trial, f"by-{user}", host, user, port, admin))
             trial.settle(lambda: len(host.queues(port)) == len(programs))
-        step.advise("none", port=port)
-        advise_on_first(step, host, port, uid)
+        step.advise("none", when=not host.queues(port), port=port)
+        second = programs[-1]
+        if second.status is None or "Address already in use" in second.output:
+            advise_on_first(step, host, port, uid)
         step.measured(len(host.queues(port)))
 
     with trial.step(
@@ -133,7 +135,10 @@ def launch(trial: Trial, name: str, host: Host, user: str, port: int, admin: int
 def settle(trial: Trial, host: Host, programs: list[Program], port: int) -> None:
     """Wait until the containers share the port, and have tried to get the other one."""
     trial.settle(lambda: len(host.queues(port)) == CONTAINERS)
-    trial.settle(lambda: all(map(trial.rests, programs)), seconds=2)
+    trial.settle(
+        lambda: all(trial.are_asleep(host, trial.family(program)) for program in programs),
+        seconds=2,
+    )
 
 
 def advise_on_first(step: Requirement, host: Host, port: int, uid: int) -> None:
