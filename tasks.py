@@ -42,8 +42,31 @@ KERNEL_HELP = {
     "mirror": "get Debian's packages from this address, not from where apt gets them here",
 }
 
+PLAY_HELP = {
+    "lab": "the hosts and users of this lab; without it server and client, alice, bob and root",
+    "user": "whose shell it is; alice without it",
+    "host": "where; the first host without it",
+    "seed": "vary ports, uids and addresses by this number, as for a lab",
+    "lang": "the language of what is shown: en (the default) or zh",
+    "new": "open another playground, even where one is open that could be joined",
+    "command": "run this command line there instead of a shell, and end with its status",
+    "show": "print the evidence of all hosts of the open playground; --port N for one port",
+    "port": "with --show: the sockets of this port alone",
+}
+
 VERDICTS_HELP = {
     "records": "FILEs that --json wrote, with commas between; without it the labs are run now",
+}
+
+CHECK_HELP = {
+    "labs": "which, with commas between; all without it",
+    "jobs": "how many proofs run side by side; as many as there are processors without it",
+    "quick": "read and plan them, but run none of their programs",
+}
+
+NEW_HELP = {
+    "name": "a new lab's; or that of a lab which is there, with --challenge",
+    "challenge": "the name of a new challenge of it; use_NAME without it",
 }
 
 MATRIX_HELP = {
@@ -117,11 +140,46 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
     return command(run, name, LAB_HELP)
 
 
+def play(
+    context: Context,
+    lab: str | None = None,
+    user: str = "",
+    host: str = "",
+    seed: str | None = None,
+    lang: str = "en",
+    new: bool = False,
+    command: str | None = None,
+    show: bool = False,
+    port: str | None = None,
+) -> int:
+    """Hosts, users and a shell as one of them, to try by hand; more shells join."""
+    from labs.engine.play.play import PlayOptions, run_play
+
+    numbers = read_number("seed", seed), read_number("port", port)
+    return run_play(find_labs(), PlayOptions(lab, user, host, lang, new, command, show, *numbers))
+
+
 def verdicts(context: Context, records: str = "") -> ExitStatus:
     """What came of each lab's claim, and the kernels on which it was measured."""
     from labs.engine.verdicts import show_verdicts
 
     return show_verdicts(find_labs(), records)
+
+
+def check_content(
+    context: Context, labs: str = "", jobs: str | None = None, quick: bool = False
+) -> ExitStatus:
+    """Check briefs, translations and challenges of labs."""
+    from labs.engine.authoring.check import CheckOptions, check_labs
+
+    return check_labs(CheckOptions(labs, read_number("jobs", jobs), quick))
+
+
+def new(context: Context, name: str, challenge: str = "") -> ExitStatus:
+    """Begin a lab, or another challenge of one."""
+    from labs.engine.authoring.new import make_new
+
+    return make_new(name, challenge)
 
 
 def doctor(context: Context) -> ExitStatus:
@@ -297,6 +355,8 @@ def make_namespace() -> Collection:
         of_labs.add_task(lab_command(lab.name, lab.title, [lab]))
     every = lab_command("all", "Run every lab, in the order of the course", labs)
     of_labs.add_task(every, default=True)
+    of_labs.add_task(command(check_content, "check", CHECK_HELP))
+    of_labs.add_task(command(new, "new", NEW_HELP))
     of_labs.add_task(command(verdicts, "verdicts", VERDICTS_HELP))
     of_images = Collection("image")
     of_images.add_task(command(build, "build", IMAGE_HELP))
@@ -322,6 +382,7 @@ def make_namespace() -> Collection:
         of_kernels,
         of_exercises,
         of_classes,
+        command(play, "play", PLAY_HELP),
         command(clean, "clean"),
         command(doctor, "doctor"),
         command(test, "test", tier),

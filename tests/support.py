@@ -71,10 +71,10 @@ def environment(token: str = "", **changes: str) -> dict[str, str]:
     return {**os.environ, **fixed, **changes}
 
 
-def copy_tree(folder: Path) -> Path:
+def copy_tree(folder: Path, root: Path = ROOT) -> Path:
     """Copy what the command consists of to an empty folder."""
-    shutil.copy2(ROOT / "tasks.py", folder)
-    shutil.copytree(ROOT / "labs", folder / "labs")
+    shutil.copy2(root / "tasks.py", folder)
+    shutil.copytree(root / "labs", folder / "labs")
     return folder
 
 

@@ -27,7 +27,6 @@ from labs.engine.worker import (
     Server,
     ask_sleepers,
     drain,
-    look_at_threads,
     request,
 )
 
@@ -392,18 +391,6 @@ class Agent:
         """What proc_pid_status(5) says of a process."""
         with open(f"/proc/{pid}/status") as file:
             return file.read()
-
-    def call_read_threads(self, pid: int) -> Json:
-        """What a process's threads do now."""
-        return dict(look_at_threads(pid))
-
-    def call_read_networks(self, pid: int) -> Json:
-        """The network namespace of each thread of a process, by the thread's id."""
-        tasks = f"/proc/{pid}/task"
-        try:
-            return {task: os.stat(f"{tasks}/{task}/ns/net").st_ino for task in os.listdir(tasks)}
-        except (FileNotFoundError, ProcessLookupError):
-            return {}
 
     def call_write_text(self, path: str, text: str) -> Json:
         write_text(path, text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from labs.engine.errors import EngineError, Interrupted, UsageError
 from labs.engine.script import Lab, Run
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from labs.engine.challenge import Challenge
 
 LABS = Path(__file__).parents[1]
+Named = TypeVar("Named", "Lab", "Challenge")
 
 # The order in which a trainee meets them; a lab that is not named here comes after these.
 ORDER = (
@@ -39,17 +40,31 @@ def list_labs(folder: Path) -> list[str]:
 
 
 def find_lab(name: str, module_name: str) -> Lab:
-    """The lab of one module."""
+    """The lab of one module; one that stands for it where it cannot be loaded."""
+    try:
+        return load_lab(name, module_name)
+    except EngineError as error:
+        return broken_lab(name, error.message)
+
+
+def load_lab(name: str, module_name: str) -> Lab:
+    """The lab of one module; raises EngineError for one that cannot be loaded."""
+    return load(module_name, Lab, name)
+
+
+def load(module_name: str, kind: type[Named], name: str) -> Named:
+    """What a module has to have one of, by this name; raises EngineError where it has not."""
     try:
         module = importlib.import_module(module_name)
     except Interrupted:
         raise
     except (Exception, SystemExit) as error:
-        return broken_lab(name, f"{type(error).__name__} at {last_place(error)}: {error}")
-    labs = [value for value in vars(module).values() if isinstance(value, Lab)]
-    if len(labs) != 1 or labs[0].name != name:
-        return broken_lab(name, f"{module.__file__} must have one lab, named {name}.")
-    return labs[0]
+        raise EngineError(f"{type(error).__name__} at {last_place(error)}: {error}") from error
+    found = [value for value in vars(module).values() if isinstance(value, kind)]
+    if len(found) != 1 or found[0].name != name:
+        what = kind.__name__.lower()
+        raise EngineError(f"{module.__file__} must have one {what}, named {name}.")
+    return found[0]
 
 
 def broken_lab(name: str, problem: str) -> Lab:
@@ -62,24 +77,37 @@ def broken_lab(name: str, problem: str) -> Lab:
 
 
 def last_place(error: BaseException) -> str:
-    """The file and line at which an error was raised."""
+    """The file and line at which an error was raised, or where a script's text has it."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f"{error.filename}:{error.lineno}"
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{frame.filename}:{frame.lineno}"
 
 
 def find_challenges(folder: Path = LABS, package: str = "labs") -> list[Challenge]:
     """All challenges, in the order of their labs; raises EngineError for one that is broken."""
-    from labs.engine.challenge import Challenge
-
     found = []
     for lab in list_labs(folder):
-        for path in sorted((folder / lab / "challenge").glob("*/check.py")):
-            name = path.parent.name
-            module = importlib.import_module(f"{package}.{lab}.challenge.{name}.check")
-            found += [value for value in vars(module).values() if isinstance(value, Challenge)]
-            if not found or found[-1].name != name:
-                raise EngineError(f"{path} must have one challenge, named {name}.")
+        for name in list_challenges(folder / lab):
+            try:
+                found.append(load_challenge(name, f"{package}.{lab}"))
+            except EngineError as error:
+                raise EngineError(
+                    f"The challenge {name} cannot be loaded: {error.message}"
+                ) from error
     return found
+
+
+def list_challenges(folder: Path) -> list[str]:
+    """The names of the challenges of the lab in a folder."""
+    return sorted(path.parent.name for path in folder.glob("challenge/*/check.py"))
+
+
+def load_challenge(name: str, package: str) -> Challenge:
+    """A challenge of the lab in this package; raises EngineError where it cannot be loaded."""
+    from labs.engine.challenge import Challenge
+
+    return load(f"{package}.challenge.{name}.check", Challenge, name)
 
 
 def find_challenge(name: str) -> Challenge:

@@ -86,7 +86,7 @@ class CommandTask(Task):  # type: ignore[type-arg]  # generic only in its return
 
 
 def command(
-    body: Callable[..., ExitStatus | None], name: str, options: dict[str, str] | None = None
+    body: Callable[..., int | None], name: str, options: dict[str, str] | None = None
 ) -> CommandTask:
     """A task from a function of a context, whose docstring's first line is what --list shows.
 

@@ -19,7 +19,7 @@ from labs.engine.errors import BindlabError, EngineError
 from labs.engine.system import PR_SET_PDEATHSIG, prctl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.context import ForkProcess
 
@@ -44,7 +44,7 @@ def count_processors() -> int:
 
 def work_off(
     jobs: Sequence[Job], do: Callable[[Job], Result], *, at_once: int, seconds: float
-) -> Iterator[tuple[Job, Result | BindlabError]]:
+) -> Generator[tuple[Job, Result | BindlabError], None, None]:
     """Do each job, so many at once, and yield what comes of each as it comes.
 
     An error that `do` raises is what comes of it, and so is an EngineError where the process dies

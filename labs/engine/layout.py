@@ -72,6 +72,14 @@ class Layout:
         """The name of the user with this uid; the number itself where the lab has no such user."""
         return next((name for name, number in self._uids.items() if number == uid), str(uid))
 
+    def users(self) -> dict[str, int]:
+        """The uid of each user that was asked for, and of the accounts that every run has."""
+        return dict(self._uids)
+
+    def ports(self) -> dict[int, int]:
+        """The ports that were asked for, each with the one that stands for it."""
+        return dict(self._ports)
+
     def host(self, name: str) -> HostPlan:
         """The next host: 10.N.0.0/16 and fd00:N::/64, counted from 1."""
         if name in self._hosts:

@@ -232,14 +232,16 @@ class OpenSocket:
 class ProcessRow:
     """One process as /proc shows it on its host; `capabilities` is CapEff, a bit mask.
 
-    Its sockets are left out where the host may not look into it: a user namespace that is neither
-    the host's nor below it.
+    `command` is the kernel's name for it (comm of proc(5)), where a backend says it. Its sockets
+    are left out where the host may not look into it: a user namespace that is neither the host's
+    nor below it.
     """
 
     pid: int
     credentials: Credentials
     capabilities: int
     sockets: tuple[OpenSocket, ...]
+    command: str = ""
 
 
 @dataclass(frozen=True)

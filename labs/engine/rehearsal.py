@@ -39,8 +39,13 @@ class NotingBackend(FakeBackend):
 
 def rehearse(lab: Scenario, seed: int | None) -> Needs:
     """What the lab asks for as far as the fake can follow it; a kernel may lead it elsewhere."""
+    return rehearse_in(lab, Layout(seed))
+
+
+def rehearse_in(lab: Scenario, layout: Layout) -> Needs:
+    """The same in a layout, which then knows the users and ports that the lab has named."""
     backend = NotingBackend()
-    perform(lab, Session(backend, Layout(seed), lambda _event: None), ENGLISH)
+    perform(lab, Session(backend, layout, lambda _event: None), ENGLISH)
     return Needs(tuple(backend.hosts), tuple(backend.processes))
 
 

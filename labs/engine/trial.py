@@ -68,6 +68,8 @@ NOT_STARTED = {
     "ENOEXEC": "Your program is neither a compiled one nor does it begin with #! and the path of "
     "its interpreter.",
 }
+# The names of advice that any challenge may give.
+OF_ANY_PROGRAM = ("ended", "not-started", *EXCEEDED)
 
 
 class TrialOver(Exception):

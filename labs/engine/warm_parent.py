@@ -300,6 +300,7 @@ def observe_process(pid: int, status: str) -> Message:
         os.close(pidfd)
     return {
         "pid": pid,
+        "command": status.partition("\n")[0].partition("\t")[2],
         "uids": [int(uid) for uid in read_field(status, "Uid").split()],
         "capabilities": int(read_field(status, "CapEff"), 16),
         "sockets": sockets,

@@ -426,20 +426,6 @@ def count_sleeps(pid: int) -> int:
     return sum(int(status.partition(field)[2].split()[0]) for status in read_tasks(pid, "status"))
 
 
-def look_at_threads(pid: int) -> Tally:
-    """How many threads a process has, how many sleep or are stopped, how often they went to sleep.
-
-    Of one that is gone it is nothing.
-    """
-    try:
-        states = [stat.rpartition(") ")[2][0] for stat in read_tasks(pid, "stat")]
-        sleeps = count_sleeps(pid)
-    except (FileNotFoundError, ProcessLookupError):
-        states, sleeps = [], 0
-    asleep, stopped = states.count("S"), states.count("T")
-    return {"threads": len(states), "asleep": asleep, "stopped": stopped, "sleeps": sleeps}
-
-
 def read_tasks(pid: int, name: str) -> Iterator[str]:
     """The file of this name below /proc/PID/task/TID, of each thread."""
     tasks = f"/proc/{pid}/task"

@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_labs_of_the_project() -> None:
     labs = find_labs()
-    assert [lab.name for lab in labs] == [*ORDER]
+    assert [lab.name for lab in labs] == [*ORDER], "ORDER says where in the course a lab stands"
     for lab in labs:
         assert 20 <= len(lab.title) <= 80
         assert not lab.title.startswith("cannot be loaded")

@@ -17,7 +17,7 @@ ADAPTERS = {
     "rich": {
         f"labs.engine.views.{view}"
         for view in (
-            *("classroom", "exercise", "grades", "matrix", "progress"),
+            *("classroom", "content", "exercise", "grades", "matrix", "progress"),
             *("question", "terminal", "verdicts"),
         )
     },
@@ -77,7 +77,7 @@ def test_a_lab_knows_the_script_alone() -> None:
 def test_a_backend_knows_neither_labs_nor_views() -> None:
     names = (
         *("backend", "agent", "warm", "system", "errors", "model", "capabilities"),
-        *("plans", "progress", "version", "spawned"),
+        *("plans", "progress", "version", "spawned", "worker"),
     )
     allowed = tuple("labs.engine." + name for name in names)
     for name, imported in imports("labs.engine.backends"):
@@ -100,6 +100,7 @@ def test_a_view_knows_neither_labs_nor_backends() -> None:
         "views.score",
         "views.terminal",
     } | {
+        "authoring.result",
         "exercises.grades",
         "exercises.progress",
         "views.junit",
@@ -151,7 +152,7 @@ def test_what_is_forked_from_has_nothing_but_the_agent() -> None:
         others = {name for _, name in imports(module) if name.split(".")[0] not in STANDARD}
         assert others <= {
             *("labs.engine.agent", "labs.engine.system", "labs.engine.warm_parent"),
-            *("labs.engine.spawned", f"{namespaces}.sandbox"),
+            *("labs.engine.spawned", "labs.engine.worker", f"{namespaces}.sandbox"),
         }
 
 

@@ -68,5 +68,5 @@ def test_who_goes_early_leaves_nobody_at_work() -> None:
     some = work_off(["well", "hang", "hang"], misbehave, at_once=3, seconds=60)
     next(some)
     assert len(pids() - before) == 2
-    some.close()  # type: ignore[attr-defined]
+    some.close()
     wait_until(lambda: pids() <= before, "the workers are gone")

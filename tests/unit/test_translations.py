@@ -1,15 +1,15 @@
 """Every text of every lab is there in every language, and nothing else is."""
 
 import ast
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import polib
 import pytest
 
+from labs.engine.authoring.texts import find_faults, find_faults_of_file, find_texts
 from labs.engine.backends.fake import FakeBackend
-from labs.engine.catalogue import find_labs
+from labs.engine.catalogue import find_challenges, find_labs
 from labs.engine.errors import EngineError, ExitStatus
 from labs.engine.layout import Layout
 from labs.engine.model import Event, Finding, Measured, RunStarted, StepStarted
@@ -32,72 +32,28 @@ ROOT = Path(__file__).parents[2]
 ENGINE = ROOT / "labs" / "engine"
 VIEWS = ENGINE / "views"
 LABS = {lab.name: lab for lab in find_labs()}
+CHALLENGES = find_challenges()
 HOW = (AHEAD, HOW_TO_LEAVE, HOW_TO_CHOOSE, HOW_TO_COUNT)
-PLACEHOLDER = re.compile(r"\{(\w+)[^}]*\}")
-
-# Where a call's texts stand: positions and keywords.
-TEXTS = {
-    "lab": ((), ("title", "claim")),
-    "step": ((0,), ("why",)),
-    "exactly": ((-1,), ()),
-    "between": ((-1,), ()),
-    "conclude": ((1,), ()),
-    "skip": ((0,), ()),
-}
-
-
-def texts(path: Path) -> Iterator[str]:
-    """The texts of a lab's script that a reader sees."""
-    tree = ast.parse(path.read_text())
-    constants = {
-        target.id: node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call):
-            continue
-        name = (
-            node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        )
-        positions, keywords = TEXTS.get(name, ((), ()))
-        found = [node.args[position] for position in positions]
-        found += [keyword.value for keyword in node.keywords if keyword.arg in keywords]
-        for value in found:
-            text = constants.get(value.id, value) if isinstance(value, ast.Name) else value
-            where = f"{path}:{value.lineno}"
-            assert isinstance(text, ast.Constant), f"{where}: no plain text"
-            assert isinstance(text.value, str), where
-            yield text.value
-
-
-def entries(folder: Path, language: str) -> dict[str, str]:
-    """A PO file as a dictionary; each text once, none unfinished."""
-    file = polib.pofile(str(folder / f"{language}.po"))
-    assert not file.fuzzy_entries()
-    found = [entry.msgid for entry in file]
-    assert len(found) == len(set(found))
-    return {entry.msgid: entry.msgstr for entry in file}
-
-
-def placeholders(text: str) -> list[str]:
-    return sorted(PLACEHOLDER.findall(text))
+# A lab's script, and the check of a challenge.
+PATHS = [
+    *(Path(lab.file) for lab in LABS.values()),
+    *(challenge.folder / "check.py" for challenge in CHALLENGES),
+]
+SCRIPTS = {str(path.parent.relative_to(ROOT)): path for path in PATHS}
 
 
 @pytest.mark.parametrize("language", [name for name in LANGUAGES if name != "en"])
-@pytest.mark.parametrize("name", LABS)
-def test_a_lab_says_everything_in_every_language(name: str, language: str) -> None:
-    folder = LABS[name].folder
-    said = set(texts(folder / "lab.py"))
-    translated = entries(folder, language)
-    assert said - set(translated) == set()
-    assert set(translated) - said == set()
-    for english, other in translated.items():
-        assert other, english
-        assert other != english
-        assert placeholders(other) == placeholders(english)
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_says_everything_in_every_language(script: str, language: str) -> None:
+    assert find_faults(SCRIPTS[script], language) == []
+
+
+def entries(folder: Path, language: str) -> dict[str, str]:
+    """A PO file as a dictionary; nothing is wrong with it but, may be, what it says."""
+    path = folder / f"{language}.po"
+    found = {entry.msgid: entry.msgstr for entry in polib.pofile(str(path), encoding="utf-8")}
+    assert [*find_faults_of_file(path, set(found))] == []
+    return found
 
 
 def nodes_of_views() -> Iterator[ast.AST]:
@@ -108,10 +64,8 @@ def nodes_of_views() -> Iterator[ast.AST]:
 def test_what_views_say_is_theirs() -> None:
     constants = {node.value for node in nodes_of_views() if isinstance(node, ast.Constant)}
     findings = {f"The claim {finding}:" for finding in Finding}
-    for english, other in entries(VIEWS, "zh").items():
+    for english in entries(VIEWS, "zh"):
         assert english in findings or english in constants, english
-        assert other
-        assert placeholders(other) == placeholders(english)
 
 
 def test_what_views_say_is_there_in_every_language() -> None:
@@ -170,8 +124,27 @@ def test_a_lab_knows_its_folder() -> None:
 
 def test_what_is_said_of_any_program_is_there_in_every_language() -> None:
     said = {*EXCEEDED.values(), *NOT_STARTED.values(), ENDED, ENDED_SILENT, SIGNALLED}
-    translated = entries(ENGINE, "zh")
-    assert set(translated) == said
-    for english, other in translated.items():
-        assert other
-        assert placeholders(other) == placeholders(english)
+    assert [*find_faults_of_file(ENGINE / "zh.po", said)] == []
+
+
+def test_a_text_may_stand_at_its_place_or_by_its_name(tmp_path: Path) -> None:
+    script = tmp_path / "lab.py"
+    script.write_text(
+        'WHAT = "five"\n'
+        'run.step("one", expect=exactly(1, "two"), why="three")\n'
+        'run.step(expect=between(1, 2, what=WHAT), title="four", why="six", see="no")\n'
+        'run.conclude(Finding.HOLDS, fact="seven")\n'
+        'challenge("no", hints=("eight", "nine"), advice={"no": "ten"}, title="eleven")\n'
+        'step.skip("twelve", since="no")\n'
+    )
+    words = "one two three four five six seven eight nine ten eleven twelve"
+    assert sorted(find_texts(script)) == sorted(words.split())
+
+
+@pytest.mark.parametrize("text", ['f"{x}"', '"a" + "b"', "name", "None"])
+def test_a_text_that_is_put_together_is_none(text: str, tmp_path: Path) -> None:
+    script = tmp_path / "lab.py"
+    script.write_text(f'\nrun.step({text}, expect=OK, why="?")\n')
+    (problem,) = find_faults(script, "zh")
+    assert problem.where == f"{script}:2"
+    assert "no plain text" in problem.what

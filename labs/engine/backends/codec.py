@@ -126,7 +126,9 @@ def decode_process(entry: Json) -> ProcessRow:
             "sockets": list(sockets),
         }:
             opened = tuple(decode_open_socket(open_socket) for open_socket in sockets)
-            return ProcessRow(pid, decode_credentials(uids), capabilities, opened)
+            # An image may be older than this.
+            command = str(entry.get("command", "")) if isinstance(entry, dict) else ""
+            return ProcessRow(pid, decode_credentials(uids), capabilities, opened, command)
     raise EngineError(f"A host answered nonsense: {entry}")
 
 

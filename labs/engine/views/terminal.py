@@ -24,6 +24,7 @@ from labs.engine.model import (
     Advised,
     CallMade,
     Concluded,
+    Credentials,
     Event,
     Evidence,
     Expectation,
@@ -46,7 +47,7 @@ from labs.engine.translation import Translation, read_translation
 from labs.engine.views.score import Score
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 INDENT = 4
 TEXT_WIDTH = 88
@@ -152,6 +153,21 @@ class TerminalView:
                 self._show_plan()
                 self._end_run(event)
                 self._flush()
+
+    def show_evidence(
+        self, evidence: Iterable[Evidence], users: Mapping[str, int], language: str
+    ) -> None:
+        """Write the sockets of some hosts, outside of a run; `users` in the order of colours."""
+        self._say = read_translation(WORDS, language).text
+        for user, uid in users.items():
+            uids = Credentials(uid, uid, uid, uid)
+            self._processes[user] = ProcessStarted(user, "", user, 0, uids)
+        for host in evidence:
+            self._print_sockets(host)
+            if not host.sockets:
+                text = self._say("no socket on {host}", {"host": host.host})
+                self._print(Text(f"{' ' * INDENT}{text}", "dim"))
+        self._flush()
 
     # --- a run ---
 

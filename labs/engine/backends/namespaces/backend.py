@@ -112,7 +112,13 @@ class NamespacesBackend(AgentBackend):
 
     def enter_command(self, host: str) -> str:
         """See `Backend.enter_command`."""
-        return f"nsenter --target {self._host_pids[host]} --user --mount --uts --ipc --net --pid"
+        return f"nsenter --target {self.first_process(host)} --user --mount --uts --ipc --net --pid"
+
+    def first_process(self, host: str) -> int:
+        """The pid out here of a host's process 1, in whose namespaces one is on that host."""
+        pid = self._host_pids[host]
+        assert pid is not None  # SO_PASSCRED is on
+        return pid
 
     def close(self) -> None:
         """See `Backend.close`."""

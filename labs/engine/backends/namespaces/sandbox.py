@@ -41,6 +41,7 @@ from labs.engine.system import (
     take_user,
     unshare,
 )
+from labs.engine.worker import count_sleeps, read_tasks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from labs.engine.agent import Json, Stream
+    from labs.engine.worker import Tally
 
 ROOT = "/tmp"  # where its root folder is put together: an empty file system on every host
 WORK = "/work"  # the program, and what belongs to it
@@ -152,12 +154,38 @@ class Sandbox(Agent):
         """The pid of the sandbox's process 1 on the host."""
         return self._first
 
+    def call_read_threads(self, pid: int) -> Json:
+        """What a process's threads do now."""
+        return dict(look_at_threads(pid))
+
+    def call_read_networks(self, pid: int) -> Json:
+        """The network namespace of each thread of a process, by the thread's id."""
+        tasks = f"/proc/{pid}/task"
+        try:
+            return {task: os.stat(f"{tasks}/{task}/ns/net").st_ino for task in os.listdir(tasks)}
+        except (FileNotFoundError, ProcessLookupError):
+            return {}
+
     def call_read_exceeded(self) -> Json:
         """Which limit of all of them together was exceeded, for which all were ended; or empty."""
         os.set_blocking(self._exceeded, False)
         with contextlib.suppress(BlockingIOError):
             return os.read(self._exceeded, 100).decode()
         return ""
+
+
+def look_at_threads(pid: int) -> Tally:
+    """How many threads a process has, how many sleep or are stopped, how often they went to sleep.
+
+    Of one that is gone it is nothing.
+    """
+    try:
+        states = [stat.rpartition(") ")[2][0] for stat in read_tasks(pid, "stat")]
+        sleeps = count_sleeps(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        states, sleeps = [], 0
+    asleep, stopped = states.count("S"), states.count("T")
+    return {"threads": len(states), "asleep": asleep, "stopped": stopped, "sleeps": sleeps}
 
 
 def make_folders(path: str) -> None:

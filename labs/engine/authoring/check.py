@@ -1,0 +1,204 @@
+"""`invoke lab.check`: holds the content of labs to account."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from labs.engine.authoring.content import read_contents
+from labs.engine.authoring.problem import at
+from labs.engine.authoring.proof import list_cases, prove
+from labs.engine.authoring.requirements import find_problems
+from labs.engine.authoring.result import Result
+from labs.engine.backends.namespaces.backend import open_namespaces
+from labs.engine.backends.namespaces.missing import ALTERNATIVE
+from labs.engine.catalogue import LABS
+from labs.engine.errors import BindlabError, CannotRun, ExitStatus, UsageError, standard_output
+from labs.engine.jobs import count_processors, work_off
+from labs.engine.runner import PRECEDENCE
+from labs.engine.views.content import ContentView
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from labs.engine.authoring.content import Content
+    from labs.engine.authoring.proof import Case, Verdict
+
+SEEDS = (None, 1)
+MOST_SECONDS = 180.0  # for one proof
+MOST_JOBS = 64
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """Which labs, with commas between, all without one; how many proofs at once, none if quick."""
+
+    labs: str = ""
+    jobs: int | None = None
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One run of a check: a program of a challenge's own, and a seed."""
+
+    lab: str
+    case: Case
+    seed: int | None
+
+    @property
+    def script(self) -> Path:
+        """The check that judges the program."""
+        return self.case.challenge.folder / "check.py"
+
+    def judge(self, found: Verdict | BindlabError) -> tuple[Path, str]:
+        """What is wrong, empty where nothing is, and whether with the program or the check."""
+        if isinstance(found, CannotRun):
+            return self.case.program, ""
+        if isinstance(found, BindlabError):
+            return self.case.program, found.message
+        return self.script if found.error else self.case.program, found.problem(self.case)
+
+
+def check_labs(options: CheckOptions, folder: Path = LABS, package: str = "labs") -> ExitStatus:
+    """Check labs and show each as it is done; raises UsageError, and CannotRun without a proof."""
+    jobs = count_processors() if options.jobs is None else options.jobs
+    if not 1 <= jobs <= MOST_JOBS:
+        raise UsageError(f"--jobs takes a number from 1 to {MOST_JOBS}, not {jobs}.")
+    contents = choose(read_contents(folder, package), options.labs)
+    started = time.monotonic()
+    proofs = [] if options.quick else [*list_proofs(contents)]
+    obstacle = find_obstacle() if proofs else None
+    view = ContentView(standard_output())
+    results = []
+    each = (
+        check_unproved(contents, proofs, obstacle)
+        if obstacle
+        else check_each(contents, proofs, jobs, view)
+    )
+    with contextlib.closing(each) as checked:
+        for result in checked:
+            view.show_result(result)
+            results.append(result)
+    view.show_sum(results, time.monotonic() - started, is_quick=options.quick)
+    statuses = {result.status for result in results}
+    if obstacle:
+        if ExitStatus.FAILED not in statuses:
+            raise obstacle
+        view.show_obstacle(obstacle.message, obstacle.hint)
+    return next(status for status in PRECEDENCE if status in statuses)
+
+
+def choose(contents: Sequence[Content], text: str) -> list[Content]:
+    """The labs of a list with commas between, all without one; UsageError for one unknown."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    known = [content.name for content in contents]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"There is no lab {name!r}; there are {', '.join(known)}.")
+    return [content for content in contents if content.name in names or not names]
+
+
+def find_obstacle() -> CannotRun | None:
+    """Why no proof can be carried out here; None where they can."""
+    try:
+        with open_namespaces():
+            return None
+    except CannotRun as error:
+        # Where else a lab could run is of no use here.
+        return CannotRun(error.message, error.hint.removesuffix(ALTERNATIVE).rstrip())
+
+
+def list_proofs(contents: Sequence[Content]) -> Iterator[Proof]:
+    """All proofs of the challenges of labs; a program that is not there has none."""
+    for content in contents:
+        for challenge in content.challenges:
+            for case in list_cases(challenge):
+                for seed in SEEDS if case.program.exists() else ():
+                    yield Proof(content.name, case, seed)
+
+
+def check_each(
+    contents: Sequence[Content], proofs: Sequence[Proof], jobs: int, view: ContentView
+) -> Generator[Result, None, None]:
+    """Check labs in their order, their proofs side by side."""
+    numbered = [*enumerate(proofs)]
+    left = Counter(proof.lab for proof in proofs)
+    found: dict[int, Verdict | BindlabError] = {}  # by the number of the proof
+    results: dict[str, Result] = {}
+    waiting: deque[str] = deque()
+
+    def done() -> Iterator[Result]:
+        while waiting and not left[waiting[0]]:
+            name = waiting.popleft()
+            mine = [(proof, found[number]) for number, proof in numbered if proof.lab == name]
+            yield with_proofs(results[name], mine)
+
+    for content in contents:
+        results[content.name] = check(content)
+        waiting.append(content.name)
+        yield from done()
+    work = work_off(numbered, carry_out, at_once=jobs, seconds=MOST_SECONDS)
+    with contextlib.closing(work):
+        for (number, proof), answer in work:
+            found[number] = answer
+            left[proof.lab] -= 1
+            yield from done()
+            view.show_progress(waiting, left.total())
+
+
+def check_unproved(
+    contents: Sequence[Content], proofs: Sequence[Proof], obstacle: CannotRun
+) -> Generator[Result, None, None]:
+    """Check labs in their order, where no proof can be carried out."""
+    left = Counter(proof.lab for proof in proofs)
+    for content in contents:
+        yield replace(check(content), unproved=left[content.name], obstacle=obstacle.message)
+
+
+def check(content: Content) -> Result:
+    """What is wrong with a lab, without its proofs."""
+    return Result(content.name, len(content.challenges), problems=(*find_problems(content),))
+
+
+def carry_out(numbered: tuple[int, Proof]) -> Verdict:
+    """Do one proof; raises CannotRun."""
+    _, proof = numbered
+    return prove(proof.case, proof.seed)
+
+
+def with_proofs(result: Result, found: Sequence[tuple[Proof, Verdict | BindlabError]]) -> Result:
+    """A lab's result with those of its proofs; what is wrong whatever the seed is said once."""
+    seeds: dict[tuple[Path, str], set[int | None]] = {}
+    for proof, answer in found:
+        where, what = proof.judge(answer)
+        if what:
+            seeds.setdefault((where, what), set()).add(proof.seed)
+    obstacles = [why for _, answer in found if (why := find_reason(answer))]
+    problems = [
+        at(where, what if len(some) == len(SEEDS) else f"{what} ({name_seeds(some)})")
+        for (where, what), some in seeds.items()
+    ]
+    return replace(
+        result,
+        proofs=len(found) - len(obstacles),
+        problems=(*result.problems, *problems),
+        unproved=len(obstacles),
+        obstacle=next(iter(obstacles), ""),
+    )
+
+
+def find_reason(answer: Verdict | BindlabError) -> str:
+    """Why a proof could not be carried out; empty where it was."""
+    if isinstance(answer, CannotRun):
+        return answer.message
+    return "" if isinstance(answer, BindlabError) else answer.obstacle
+
+
+def name_seeds(seeds: Iterable[int | None]) -> str:
+    """With which seeds something is so."""
+    return ", ".join("without a seed" if seed is None else f"with seed {seed}" for seed in seeds)
