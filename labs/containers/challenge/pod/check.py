@@ -105,8 +105,10 @@ def start(trial: Trial, host: Host, users: list[str], port: int, admin: int) -> 
         for user in users:
             programs.append(launch(trial, f"by-{user}", host, user, port, admin))
             trial.settle(lambda: len(host.queues(port)) == len(programs))
-        step.advise("none", port=port)
-        advise_on_first(step, host, port, uid)
+        step.advise("none", when=not host.queues(port), port=port)
+        second = programs[-1]
+        if second.status is None or "Address already in use" in second.output:
+            advise_on_first(step, host, port, uid)
         step.measured(len(host.queues(port)))
 
     with trial.step(
