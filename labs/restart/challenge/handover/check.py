@@ -112,7 +112,7 @@ def handover(trial: Trial) -> None:
         step.advise("stays", when=old.status is None)
         step.advise("status", when=bool(old.status), status=old.status)
         step.advise("shut", when=not server.queues(port))
-        answers = trial.ask(client, (server.ipv4, port), REQUESTS)
+        answers = trial.ask(client, (server.ipv4, port), REQUESTS, "\n")
         step.measured(answers.answered if old.status == 0 else 0, answers.parts)
 
 
