@@ -190,6 +190,11 @@ class Trial(Run):
         """Whether processes of programs on a host wait for something, all of them."""
         return all(self._state(host, process) == "S" for process in processes)
 
+    def count_sleeps(self, host: Host, process: HasPid) -> int:
+        """How often a program's process has gone to sleep; 0 for one that is gone."""
+        words = self._status(host, process).partition("\nvoluntary_ctxt_switches:\t")[2].split()
+        return int(words[0]) if words else 0
+
     def has_own_network(self, host: Host, process: HasPid) -> bool:
         """Whether a program's process is in another network namespace than its host."""
         sandbox = self._sandboxes[host.name]
@@ -273,11 +278,14 @@ class Trial(Run):
 
     def _state(self, host: Host, process: HasPid) -> str:
         """The state of a process, as proc_pid_status(5) names it; X for one that is gone."""
+        return self._status(host, process).partition("\nState:\t")[2][:1] or "X"
+
+    def _status(self, host: Host, process: HasPid) -> str:
+        """What proc_pid_status(5) says of a program's process; empty for one that is gone."""
+        look = Call("read_status", (process.pid,))
         with contextlib.suppress(CallError):
-            look = Call("read_status", (process.pid,))
-            status = str(self._session.consult(self._sandboxes[host.name].name, look))
-            return status.partition("\nState:\t")[2][0]
-        return "X"
+            return str(self._session.consult(self._sandboxes[host.name].name, look))
+        return ""
 
     def _sandbox(self, host: Host) -> Process:
         """The sandbox of a host, which has the submission's files."""

@@ -142,7 +142,7 @@ def ask_without_new_workers(
     server, old = program.host, {row.pid for row in family}
     workers = old - {program.pid}
     # One old worker has a client still; the others are to end.
-    trial.settle(lambda: sum(row.pid in workers for row in trial.family(program)) <= 1)
+    trial.settle(lambda: sum(row.pid in workers for row in trial.family(program)) <= 1, seconds=2)
     new = [row for row in trial.family(program) if row.pid not in old]
     trial.freeze(server, new)
     come = client.connect_many((server.ipv4, port), REQUESTS)
