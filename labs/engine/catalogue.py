@@ -11,6 +11,8 @@ from labs.engine.errors import EngineError, Interrupted, UsageError
 from labs.engine.script import Lab, Run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from labs.engine.challenge import Challenge
 
 LABS = Path(__file__).parents[1]
@@ -23,6 +25,14 @@ ORDER = (
     *("reuseaddr", "timewait", "udp", "dualstack", "device"),
     *("passing", "restart", "crash", "scale"),
     *("nginx", "haproxy", "gunicorn"),
+)
+
+
+# The order of challenges of one lab, from the easiest; others come after these.
+CHALLENGES = (
+    *("twins", "gate", "drainer"),
+    *("share", "drop", "give"),
+    *("graceful", "respawn", "handover"),
 )
 
 
@@ -84,6 +94,11 @@ def last_place(error: BaseException) -> str:
     return f"{frame.filename}:{frame.lineno}"
 
 
+def place_in(order: Sequence[str], name: str) -> int:
+    """Where a name stands in an order; after all others where it does not."""
+    return order.index(name) if name in order else len(order)
+
+
 def find_challenges(folder: Path = LABS, package: str = "labs") -> list[Challenge]:
     """All challenges, in the order of their labs; raises EngineError for one that is broken."""
     found = []
@@ -99,8 +114,9 @@ def find_challenges(folder: Path = LABS, package: str = "labs") -> list[Challeng
 
 
 def list_challenges(folder: Path) -> list[str]:
-    """The names of the challenges of the lab in a folder."""
-    return sorted(path.parent.name for path in folder.glob("challenge/*/check.py"))
+    """The names of the challenges of the lab in a folder, from the easiest."""
+    names = [path.parent.name for path in folder.glob("challenge/*/check.py")]
+    return sorted(names, key=lambda name: (place_in(CHALLENGES, name), name))
 
 
 def load_challenge(name: str, package: str) -> Challenge:
@@ -112,7 +128,7 @@ def load_challenge(name: str, package: str) -> Challenge:
 
 def find_challenge(name: str) -> Challenge:
     """The challenge of this name; UsageError where there is none."""
-    challenges = {challenge.name: challenge for challenge in find_challenges()}
-    if name not in challenges:
-        raise UsageError(f"There is no exercise {name}.", f"There are {', '.join(challenges)}.")
-    return challenges[name]
+    labs = {name: lab for lab in list_labs(LABS) for name in list_challenges(LABS / lab)}
+    if name not in labs:
+        raise UsageError(f"There is no exercise {name}.", f"There are {', '.join(labs)}.")
+    return load_challenge(name, f"labs.{labs[name]}")
