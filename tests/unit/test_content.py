@@ -368,5 +368,4 @@ def test_what_proofs_show_is_said_once(shelf: Path) -> None:
 
 def test_the_labs_of_the_project_have_what_they_have_to_have() -> None:
     problems = [problem for content in read_contents() for problem in find_problems(content)]
-    # Challenges are still being written.
-    assert [problem for problem in problems if not problem.where.endswith("/challenge")] == []
+    assert problems == []
