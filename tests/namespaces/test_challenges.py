@@ -1,5 +1,7 @@
 """Every challenge on the real kernel: its solution passes, and each mistake gets its hint."""
 
+import os
+
 import pytest
 
 from labs.engine.authoring.check import SEEDS
@@ -16,6 +18,6 @@ CASES = [case for challenge in find_challenges() for case in list_cases(challeng
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_program_is_judged_as_it_deserves(case: Case, seed: int | None) -> None:
     verdict = prove(case, seed)
-    if verdict.obstacle:
+    if verdict.obstacle and not os.environ.get("CI"):
         pytest.skip(verdict.obstacle)
-    assert verdict.problem(case) == ""
+    assert (verdict.obstacle, verdict.problem(case)) == ("", "")

@@ -46,6 +46,8 @@ class ExerciseView:
         if seed is not None:
             text = self._say("Ports, users and orders are those of seed {seed}.", {"seed": seed})
             self._print(text)
+        first = self._say("What it builds on:")
+        self._print_command(first, f"lab.{challenge.lab} --predict")
         self._print_command(self._say("Write it, then:"), f"exercise.check {challenge.name}")
         self._print_command(self._say("If you are stuck:"), f"exercise.hint {challenge.name}")
 
