@@ -42,7 +42,7 @@ REQUESTS = 20
     ),
     advice={
         "ended": "SIGHUP has ended the program: that is what it does where there is no handler.",
-        "dropped": "The client that was being served got no answer: its worker has ended without "
+        "dropped": "A client that a worker had accepted got no answer: the worker has ended without "
         "it. Workers are to finish first.",
         "queue": "The clients that waited were lost: the listener was closed. A reload needs no "
         "other one.",
@@ -91,6 +91,7 @@ def reload(trial: Trial) -> None:
         trial.signal(server, [program], SIGHUP)
         trial.thaw(server, family)
         answers = trial.speak(waiting, "\n")
+        step.advise("dropped")
         step.advise("queue", when=not before <= {*server.queues(port)})
         step.advise("ended", when=program.status is not None)
         step.measured(sum(map(bool, answers)))
