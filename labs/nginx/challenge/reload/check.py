@@ -42,8 +42,8 @@ REQUESTS = 20
     ),
     advice={
         "ended": "SIGHUP has ended the program: that is what it does where there is no handler.",
-        "dropped": "A client that a worker had accepted got no answer: the worker has ended without "
-        "it. Workers are to finish first.",
+        "dropped": "A client that a worker had accepted got no answer: the worker has ended "
+        "without it. Workers are to finish first.",
         "queue": "The clients that waited were lost: the listener was closed. A reload needs no "
         "other one.",
         "old": "SIGHUP has changed nothing: all clients get the old answer still.",
