@@ -97,10 +97,10 @@ def reload(trial: Trial) -> None:
         step.measured(sum(map(bool, answers)))
 
     with trial.step(
-        "{count} more clients come",
+        "{count} more clients come, and the new workers are stopped for a moment",
         expect=exactly(REQUESTS, "answers that say the new word"),
-        why="An old worker that accepts no more gets nobody. Those that it leaves wait for the new "
-        "ones, in the same queue.",
+        why="An old worker that accepts no more gets nobody, even when nobody else is there. The "
+        "clients wait for the new ones, in the same queue.",
         count=REQUESTS,
     ) as step:
         found = ask_without_new_workers(trial, client, program, family, port)
