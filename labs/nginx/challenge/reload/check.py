@@ -42,8 +42,8 @@ REQUESTS = 20
     ),
     advice={
         "ended": "SIGHUP has ended the program: that is what it does where there is no handler.",
-        "dropped": "The client that was being served got no answer: its worker has ended without "
-        "it. Workers are to finish first.",
+        "dropped": "A client that a worker had accepted got no answer: the worker has ended "
+        "without it. Workers are to finish first.",
         "queue": "The clients that waited were lost: the listener was closed. A reload needs no "
         "other one.",
         "old": "SIGHUP has changed nothing: all clients get the old answer still.",
@@ -91,15 +91,16 @@ def reload(trial: Trial) -> None:
         trial.signal(server, [program], SIGHUP)
         trial.go_on(server, family)
         answers = trial.speak(waiting, "\n")
+        step.advise("dropped")
         step.advise("queue", when=not before <= {*server.queues(port)})
         step.advise("ended", when=program.status is not None)
         step.measured(sum(map(bool, answers)))
 
     with trial.step(
-        "{count} more clients come",
+        "{count} more clients come, and the new workers are stopped for a moment",
         expect=exactly(REQUESTS, "answers that say the new word"),
-        why="An old worker that accepts no more gets nobody. Those that it leaves wait for the new "
-        "ones, in the same queue.",
+        why="An old worker that accepts no more gets nobody, even when nobody else is there. The "
+        "clients wait for the new ones, in the same queue.",
         count=REQUESTS,
     ) as step:
         found = ask_without_new_workers(trial, client, program, family, port)

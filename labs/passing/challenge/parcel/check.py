@@ -47,7 +47,7 @@ def parcel(trial: Trial) -> None:
 
     with trial.step(
         "Alice starts your program as serve, and it leaves the network",
-        expect=exactly(1, "processes without a network"),
+        expect=exactly(1, "process without a network"),
         why="unshare(CLONE_NEWNET) gives it a namespace with a loopback device that is down, and "
         "nothing else (copy_net_ns()).",
     ) as step:
@@ -61,7 +61,7 @@ def parcel(trial: Trial) -> None:
 
     with trial.step(
         "Carol starts it as give, and it opens port {port} on the host",
-        expect=exactly(1, "listeners of Carol's"),
+        expect=exactly(1, "listener of Carol's"),
         why="A socket is in the network namespace of the process that makes it, for good (sk_net).",
         port=port,
     ) as step:

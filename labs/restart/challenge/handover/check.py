@@ -136,7 +136,7 @@ def end_old(trial: Trial, slow: Process, old: Program, new: Program, port: int) 
         (answer,) = trial.speak([held], "\n")
         step.advise("hand")
         step.advise("shut", when=not server.queues(port))
-        step.measured(bool(answer))
+        step.measured(int(bool(answer)))
 
 
 def is_accepted(server: Host, port: int, peer: Address) -> bool:
