@@ -61,7 +61,5 @@ def test_the_contract_has_every_call_of_the_agent() -> None:
         "read_output",
         "read_children",
         "read_status",
-        "read_threads",
-        "read_networks",
     }  # of a program, which the fake cannot start
     assert offered == {*ON_DESCRIPTOR, *SET_UID_CALLS, *others, *WORK_CALLS}

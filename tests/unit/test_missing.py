@@ -4,8 +4,14 @@ import errno
 
 import pytest
 
-from labs.engine.backends.namespaces.missing import explain, is_chrooted, read_sysctl
-from labs.engine.errors import ExitStatus
+from labs.engine.backends.namespaces.missing import (
+    ALTERNATIVE,
+    explain,
+    is_chrooted,
+    read_sysctl,
+    without_docker,
+)
+from labs.engine.errors import CannotRun, ExitStatus
 
 
 @pytest.mark.parametrize(
@@ -37,3 +43,11 @@ def test_a_sysctl_is_read_or_is_none() -> None:
 
 def test_this_is_no_chroot() -> None:
     assert not is_chrooted()
+
+
+def test_what_docker_could_not_do_is_not_said() -> None:
+    error = CannotRun("No.", f"Mend it.\n  {ALTERNATIVE}")
+    assert without_docker(error).hint == "Mend it."
+    assert without_docker(error, "Elsewhere.").hint == "Mend it.\n  Elsewhere."
+    other = CannotRun("No.", "Mend it.")
+    assert without_docker(other, "Elsewhere.") is other

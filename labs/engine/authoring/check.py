@@ -14,7 +14,7 @@ from labs.engine.authoring.proof import list_cases, prove
 from labs.engine.authoring.requirements import find_problems
 from labs.engine.authoring.result import Result
 from labs.engine.backends.namespaces.backend import open_namespaces
-from labs.engine.backends.namespaces.missing import ALTERNATIVE
+from labs.engine.backends.namespaces.missing import without_docker
 from labs.engine.catalogue import LABS
 from labs.engine.errors import BindlabError, CannotRun, ExitStatus, UsageError, standard_output
 from labs.engine.jobs import count_processors, work_off
@@ -109,8 +109,7 @@ def find_obstacle() -> CannotRun | None:
         with open_namespaces():
             return None
     except CannotRun as error:
-        # Where else a lab could run is of no use here.
-        return CannotRun(error.message, error.hint.removesuffix(ALTERNATIVE).rstrip())
+        return without_docker(error)
 
 
 def list_proofs(contents: Sequence[Content]) -> Iterator[Proof]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labs.engine.attempt import Attempt
+from labs.engine.backends.namespaces.missing import KERNEL_ALTERNATIVE, without_docker
 from labs.engine.catalogue import find_challenge
-from labs.engine.errors import ExitStatus, UsageError
+from labs.engine.errors import CannotRun, ExitStatus, UsageError
 from labs.engine.exercises.progress import open_progress
 from labs.engine.exercises.workplace import Workplace
 from labs.engine.runner import Options, run_labs, terminal_stream
@@ -62,7 +63,10 @@ def check_exercise(name: str, options: CheckOptions) -> ExitStatus:
         view.show_untouched(name, workplace.program)
         return ExitStatus.UNSOLVED
     with workplace.busy():
-        status = run_labs([Attempt(exercise.challenge, submission)], run_options)
+        try:
+            status = run_labs([Attempt(exercise.challenge, submission)], run_options)
+        except CannotRun as error:
+            raise without_docker(error, KERNEL_ALTERNATIVE) from None
     entry = note_check(name, status)
     if status is ExitStatus.PASSED:
         view.show_solved(exercise.challenge)

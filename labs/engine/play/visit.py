@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from labs.engine.agent import Stream
+from labs.engine.backends.namespaces.missing import without_docker
 from labs.engine.errors import CannotRun, EngineError, ExitStatus, UsageError
 from labs.engine.model import Evidence
 from labs.engine.play.folder import open_folder
@@ -59,8 +60,9 @@ class Visit:
             case None:
                 raise EngineError(HAS_ENDED)
             case {"refused": int(status), "message": str(message), "hint": str(hint)}:
-                error = CannotRun if status == ExitStatus.CANNOT_RUN else EngineError
-                raise error(message, hint)
+                if status == ExitStatus.CANNOT_RUN:
+                    raise without_docker(CannotRun(message, hint))
+                raise EngineError(message, hint)
         return answer[what]
 
 

@@ -10,6 +10,9 @@ ALTERNATIVE = (
     "Or let a Docker engine do it: --backend docker. Or a kernel that needs no namespaces: "
     "invoke kernel.fetch 6.12, then --kernel 6.12."
 )
+KERNEL_ALTERNATIVE = (
+    "Or in a kernel that needs no namespaces: invoke kernel.fetch 6.12, then --kernel 6.12."
+)
 SYSCTL = Path("/proc/sys")
 
 
@@ -33,6 +36,14 @@ def with_alternative(error: CannotRun) -> CannotRun:
     """The error, with what would work where namespaces do not."""
     hints = [hint for hint in (error.hint, ALTERNATIVE) if hint]
     return CannotRun(error.message, "\n  ".join(hints))
+
+
+def without_docker(error: CannotRun, alternative: str = "") -> CannotRun:
+    """The same for what no Docker engine could do instead, but perhaps the `alternative`."""
+    if not error.hint.endswith(ALTERNATIVE):
+        return error
+    own = error.hint.removesuffix(ALTERNATIVE).rstrip()
+    return CannotRun(error.message, "\n  ".join(hint for hint in (own, alternative) if hint))
 
 
 def read_sysctl(name: str) -> str | None:

@@ -75,8 +75,7 @@ def graceful(trial: Trial) -> None:
         step.advise("queue")
         step.advise("hand", when=not first)
         step.advise("at-once", when=not first and not any(others))
-        parts = {"the one served": int(first), "those that waited": sum(others)}
-        step.measured(first + sum(others), parts)
+        step.measured(first + sum(others))
 
     end(trial, server, program)
 

@@ -7,6 +7,7 @@ from labs.engine.challenge import Address, Host, Process, Program, Trial, challe
 CLIENTS = 3  # few, for each request leaves a TIME_WAIT that every look at the host has to list
 MOST = 20_000
 SOME = 200  # requests after the old copy's end
+REQUESTS = 20  # in the end
 MOMENTS = range(20, 200)  # requests before the new copy is started
 
 
@@ -101,6 +102,19 @@ def handover(trial: Trial) -> None:
         step.advise("shut", when=not server.queues(port))
         step.measured(answers.lost, answers.parts)
 
+    with trial.step(
+        "The old copy has ended, and {count} clients come",
+        expect=exactly(REQUESTS, "answers"),
+        why="Its descriptor of the listener is closed, the new one's is not.",
+        count=REQUESTS,
+    ) as step:
+        trial.settle(lambda: old.status is not None)
+        step.advise("stays", when=old.status is None)
+        step.advise("status", when=bool(old.status), status=old.status)
+        step.advise("shut", when=not server.queues(port))
+        answers = trial.ask(client, (server.ipv4, port), REQUESTS, "\n")
+        step.measured(answers.answered if old.status == 0 else 0, answers.parts)
+
 
 def end_old(trial: Trial, slow: Process, old: Program, new: Program, port: int) -> None:
     """SIGTERM comes to the old copy when it has a client in hand, and many wait."""
@@ -123,18 +137,6 @@ def end_old(trial: Trial, slow: Process, old: Program, new: Program, port: int) 
         step.advise("hand")
         step.advise("shut", when=not server.queues(port))
         step.measured(bool(answer))
-
-    with trial.step(
-        "The old copy ends",
-        expect=exactly(1, "copy that has ended with status 0"),
-        why="Its descriptor of the listener is closed, the new one's is not.",
-    ) as step:
-        server.show()
-        trial.settle(lambda: old.status is not None)
-        step.advise("stays", when=old.status is None)
-        step.advise("status", when=bool(old.status), status=old.status)
-        step.advise("shut", when=not server.queues(port))
-        step.measured(int(old.status == 0))
 
 
 def is_accepted(server: Host, port: int, peer: Address) -> bool:

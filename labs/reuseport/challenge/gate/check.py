@@ -125,6 +125,7 @@ def open_gate(trial: Trial, client: Process, copy: Program, control: int, listen
         control=control,
     ) as step:
         client.connect((copy.host.ipv4, control))
+        copy.host.show()
         trial.settle(lambda: bool(trial.listeners(copy, port)))
         step.advise("shut", port=port)
         step.measured(len(copy.host.queues(port)))

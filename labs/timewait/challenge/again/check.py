@@ -112,6 +112,7 @@ def leave_open(trial: Trial, client: Process, program: Program, port: int) -> No
         "is over. The others are in TIME_WAIT.",
     ) as step:
         client.connect((program.host.ipv4, port))
+        program.host.show()
 
         def count() -> int:
             """How many connections the server has closed, and the kernel has kept."""

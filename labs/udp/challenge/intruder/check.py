@@ -1,5 +1,6 @@
 """The check of intruder: another user has the UDP port, and would come back."""
 
+import functools
 from pathlib import Path
 from socket import SO_REUSEADDR, SO_REUSEPORT, SOCK_DGRAM
 
@@ -73,7 +74,8 @@ def intruder(trial: Trial) -> None:
         trial.wait_for_program(lambda: count_all(trial, rival, neighbour) == 4, "they fork")
         step.measured(len(server.sockets(port)) + len(server.sockets(other)))
 
-    take_over(trial, server, rival, port)
+    intruders = {row.pid for row in trial.family(rival)}
+    take_over(trial, server, intruders, port)
     spare(trial, neighbour, port)
     refuse(trial, bob, port)
     serve(trial, client, server, port)
@@ -84,7 +86,7 @@ def count_all(trial: Trial, *programs: Program) -> int:
     return sum(len(trial.family(program)) for program in programs)
 
 
-def take_over(trial: Trial, server: Host, rival: Program, port: int) -> None:
+def take_over(trial: Trial, server: Host, intruders: set[int], port: int) -> None:
     """The trainee's program has the port, and nobody else."""
     with trial.step(
         "Root starts your program",
@@ -94,7 +96,8 @@ def take_over(trial: Trial, server: Host, rival: Program, port: int) -> None:
     ) as step:
         program = trial.start("guard", server, port, "guard", user="root", capabilities=NEEDED)
         trial.settle(lambda: count_own(trial, program, port) == 1)
-        own, left = count_own(trial, program, port), len(trial.family(rival))
+        own = count_own(trial, program, port)
+        left = sum(row.pid in intruders and bool(row.sockets) for row in server.processes())
         step.advise("idle", port=port)
         step.advise("taken", when="Address already in use" in program.output, port=port, left=left)
         step.advise("beside", when=own < 0)
@@ -155,18 +158,21 @@ def serve(trial: Trial, client: Process, server: Host, port: int) -> None:
         for sender in senders:
             sender.connect((server.ipv4, port))
             sender.send("?")
-        ports = [sender.getsockname()[1] for sender in senders]
-        trial.settle(lambda: len(answered(client.host, ports)) == DATAGRAMS, seconds=3)
         step.advise("silent")
-        step.measured(count_right(senders, answered(client.host, ports)))
+        step.measured(count_answers(trial, senders))
 
 
-def answered(host: Host, ports: list[int]) -> set[int]:
-    """The ports on which an answer waits."""
-    return {port for port in ports if any(row.receive_queue for row in host.sockets(port))}
+def count_answers(trial: Trial, senders: list[Socket]) -> int:
+    """How many senders have the right answer, up to the first that has not."""
+    for count, sender in enumerate(senders):
+        host, port = sender.process.host, sender.getsockname()[1]
+        if not trial.settle(functools.partial(has_answer, host, port), seconds=3):
+            return count
+        if sender.recv(100) != "guard":
+            return count
+    return len(senders)
 
 
-def count_right(senders: list[Socket], ports: set[int]) -> int:
-    """How many of the answers that wait are the right ones."""
-    waiting = [sender for sender in senders if sender.getsockname()[1] in ports]
-    return sum(sender.recv(100) == "guard" for sender in waiting)
+def has_answer(host: Host, port: int) -> bool:
+    """Whether something waits in the socket on this port."""
+    return any(row.receive_queue for row in host.sockets(port))

@@ -1,0 +1,30 @@
+#!/usr/bin/env python3
+"""Workers that nobody holds up: program.py PORT WORKERS NAME."""
+
+import os
+import socket
+import sys
+
+
+def serve(connection: socket.socket, name: str) -> None:
+    with connection:
+        connection.recv(100)
+        connection.sendall(name.encode())
+
+
+def work(listener: socket.socket, name: str) -> None:
+    while True:
+        connection, _ = listener.accept()
+        serve(connection, name)
+
+
+def main() -> None:
+    port, workers, name = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    for _ in range(workers):
+        if os.fork() == 0:
+            work(socket.create_server(("0.0.0.0", port), reuse_port=True), name)
+    for _ in range(workers):
+        os.wait()
+
+
+main()
