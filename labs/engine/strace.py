@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import struct
 from collections.abc import Mapping
 
 from labs.engine.model import TIMES, Argument, Call, CallResult, Reference, Value
@@ -25,6 +26,7 @@ NAMELESS = {(socket.IPPROTO_IP, 49): "IP_MULTICAST_ALL"}  # Python has no name f
 SHOWN_COUNTS = 3
 CLONE_NEWNET = 0x40000000
 MANY_CHARACTERS = 32
+TIMEOUTS = {int(socket.SO_RCVTIMEO), int(socket.SO_SNDTIMEO)}  # options that are a struct timeval
 SHUTDOWN = {socket.SHUT_RD: "SHUT_RD", socket.SHUT_WR: "SHUT_WR", socket.SHUT_RDWR: "SHUT_RDWR"}
 
 
@@ -34,6 +36,12 @@ def show_call(call: Call, values: list[Value]) -> str:
     match call.name, arguments:
         case "socket", [int(family), int(kind), int(protocol)]:
             shown = [socket.AddressFamily(family).name, socket.SocketKind(kind).name, str(protocol)]
+        case "setsockopt", [descriptor, socket.SOL_SOCKET, option, str(value)] if (
+            option in TIMEOUTS
+        ):
+            seconds, microseconds = struct.unpack("@ll", value.encode("latin-1"))
+            name = _option_name(socket.SOL_SOCKET, int(str(option)))
+            shown = [str(descriptor), "SOL_SOCKET", name, f"{{{seconds}, {microseconds}}}"]
         case "setsockopt" | "getsockopt", [int(descriptor), int(level), int(option), *rest]:
             names = [LEVELS.get(level, str(level)), _option_name(level, option)]
             shown = [str(descriptor), *names, *(_show(value) for value in rest)]

@@ -427,11 +427,13 @@ def count_sleeps(pid: int) -> int:
 
 
 def read_tasks(pid: int, name: str) -> Iterator[str]:
-    """The file of this name below /proc/PID/task/TID, of each thread."""
+    """The file of this name below /proc/PID/task/TID, of each thread that has not ended by then."""
     tasks = f"/proc/{pid}/task"
     for task in os.listdir(tasks):
-        with open(f"{tasks}/{task}/{name}") as file:
-            yield file.read()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with open(f"{tasks}/{task}/{name}") as file:
+                content = file.read()
+            yield content
 
 
 def count_switches() -> int:

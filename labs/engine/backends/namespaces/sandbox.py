@@ -160,11 +160,12 @@ class Sandbox(Agent):
 
     def call_read_networks(self, pid: int) -> Json:
         """The network namespace of each thread of a process, by the thread's id."""
-        tasks = f"/proc/{pid}/task"
-        try:
-            return {task: os.stat(f"{tasks}/{task}/ns/net").st_ino for task in os.listdir(tasks)}
-        except (FileNotFoundError, ProcessLookupError):
-            return {}
+        found: dict[str, Json] = {}
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    found[task] = os.stat(f"/proc/{pid}/task/{task}/ns/net").st_ino
+        return found
 
     def call_read_exceeded(self) -> Json:
         """Which limit of all of them together was exceeded, for which all were ended; or empty."""

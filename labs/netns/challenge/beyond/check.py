@@ -99,8 +99,7 @@ def visit(trial: Trial, program: Program, port: int) -> None:
         why="bind() has looked for the port in the second socket's namespace only "
         "(inet_bind_bucket_match()), and there it was free.",
     ) as step:
-        thread = next(iter(trial.find_elsewhere(program)))
-        visitor.enter_network(thread)
+        visitor.enter_network(min(trial.find_elsewhere(program), default=program.pid))
         trial.settle(lambda: trial.reaches(visitor, (LOOPBACK, port)), seconds=3)
         try:
             visitor.connect((LOOPBACK, port)).close()
