@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from labs.engine.play.transcript import Entry
 
 ROWS, COLUMNS = 50, 200
+PATIENCE = 60.0  # seconds: for a command that makes hundreds of connections, on a busy machine
 
 
 class Shells:
@@ -36,7 +37,7 @@ class Shells:
             shell = self._stack.enter_context(opened)
             size = struct.pack("4H", ROWS, COLUMNS, 0, 0)
             fcntl.ioctl(shell._master, termios.TIOCSWINSZ, size)
-            shell.read_until(prompt(user, host))
+            shell.read_until(prompt(user, host), PATIENCE)
             self._shells[user, host] = shell
         return self._shells[user, host]
 
@@ -56,12 +57,12 @@ def typed(shell: Terminal, command: str, *patterns: str, prompt: str) -> str:
     shell.read_for(0)
     shell._seen = len(shell.output)
     shell.type(f"{command}\n")
-    shell.read_until("\n")  # the command itself
+    shell.read_until("\n", PATIENCE)  # the command itself
     start = shell._seen
     for pattern in patterns:
-        shell.read_until(pattern)
+        shell.read_until(pattern, PATIENCE)
     shell._seen = start
-    shell.read_until(prompt)
+    shell.read_until(prompt, PATIENCE)
     return shell.output[start:]
 
 

@@ -134,9 +134,9 @@ class Terminal:
         finally:
             os.close(slave)
 
-    def read_until(self, pattern: str) -> re.Match[str]:
+    def read_until(self, pattern: str, seconds: float = DEADLINE) -> re.Match[str]:
         """Read on until what has come since the last match has this pattern."""
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + seconds
         while not (match := re.compile(pattern).search(self.output, self._seen)):
             remaining = deadline - time.monotonic()
             assert remaining > 0, f"{pattern!r} did not come: {self.output!r}"

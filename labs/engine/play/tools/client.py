@@ -12,12 +12,14 @@ import functools
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
 REQUEST = b"GET / HTTP/1.0\r\n\r\n"
@@ -31,11 +33,13 @@ def main() -> None:
         client.run()
     say(client.describe())
     if client.held:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         ends = ", ".join(f"from port {held.getsockname()[1]}" for held in client.held[:3])
         more = ", ..." if len(client.held) > 3 else ""
         say(f"holds {len(client.held)}: {ends}{more}")
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.pause()
+        signal.sigwait([signal.SIGINT])
+        for held in client.held:
+            held.close()
     sys.exit(0 if client.answers else 1)
 
 
@@ -55,6 +59,8 @@ class Client:
         self.held: list[socket.socket] = []
         self.lock = threading.Lock()
         self.numbers = iter(range(options.count))
+        self.order = ["nobody"] * options.count  # who answered each
+        self.woken: list[int] = []  # how many processes each connection woke
 
     def run(self) -> None:
         """Ask with as many threads as there are to be clients."""
@@ -78,7 +84,7 @@ class Client:
         say(f"connected {len(connections)}")
         for connection in connections:
             with connection, self.counting():
-                self.count(self.answers, read_answer(connection, http=self.options.http))
+                self.count(self.answers, self.read_answer(connection))
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[None]:
@@ -100,8 +106,12 @@ class Client:
                 number = next(self.numbers, None)
             if number is None:
                 return
+            before = fall_asleep(self.options.watch)
             with self.counting():
-                self.count(self.answers, self.ask(number))
+                self.order[number] = self.ask(number)
+                self.count(self.answers, self.order[number])
+            after = fall_asleep(self.options.watch)
+            self.woken.append(sum(one != other for one, other in zip(before, after, strict=True)))
 
     def connect(self, number: int) -> socket.socket:
         """The next connection, on which all is said that a client says; raises OSError."""
@@ -112,6 +122,13 @@ class Client:
         connection = socket.socket(family, kind)
         try:
             connection.settimeout(options.timeout)
+            if options.udp and family == socket.AF_INET:
+                loopback = socket.inet_aton("127.0.0.1")  # where a server joins a group
+                connection.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, loopback)
+            elif not options.udp:
+                # close() ends when it is acknowledged; the port of --from-port is free at once.
+                linger = struct.pack("ii", 1, 0 if options.from_port else 1)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             if options.from_port:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 connection.bind(("", options.from_port + number))
@@ -130,7 +147,7 @@ class Client:
         options = self.options
         connection = self.connect(number)
         try:
-            answer = "" if options.silent else read_answer(connection, http=options.http)
+            answer = "" if options.silent else self.read_answer(connection)
         except OSError:
             connection.close()
             raise
@@ -139,6 +156,31 @@ class Client:
         else:
             connection.close()
         return answer
+
+    def read_answer(self, connection: socket.socket) -> str:
+        """The last line of an answer; ConnectionResetError where there is none."""
+        to_end = self.options.http or self.options.close_last
+        text = b""
+        while to_end or not text.endswith(b"\n"):
+            data = connection.recv(4096)
+            if not data:
+                break
+            text += data
+        if not text:
+            raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        return text.decode(errors="replace").strip().splitlines()[-1]
+
+    def compare(self) -> Iterator[str]:
+        """Say how many were answered by another than those of a file, and keep who answered."""
+        options = self.options
+        if options.compare:
+            with open(options.compare) as file:
+                before = file.read().split()
+            moved = sum(one != other for one, other in zip(before, self.order, strict=False))
+            yield f"{moved} of {len(self.order)} to another than in {options.compare}"
+        if options.keep:
+            with open(options.keep, "w") as file:
+                file.writelines(f"{name}\n" for name in self.order)
 
     def describe(self) -> str:
         """What came of it, in one line for each outcome."""
@@ -149,20 +191,26 @@ class Client:
             silent = self.options.silent
             lines.append(f"connected {total}" if silent else f"answered {total}: {shares}")
         lines += [f"{name} {count}" for name, count in sorted(self.failures.items())]
+        lines += self.compare()
+        if self.options.watch:
+            median = sorted(self.woken)[len(self.woken) // 2]
+            lines.append(f"a connection woke {median} of {len(self.options.watch)} (the median)")
         return "\n".join(lines) or "nothing asked"
 
 
-def read_answer(connection: socket.socket, *, http: bool) -> str:
-    """The last line of an answer; ConnectionResetError where there is none."""
-    text = b""
-    while http or not text.endswith(b"\n"):
-        data = connection.recv(4096)
-        if not data:
-            break
-        text += data
-    if not text:
-        raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-    return text.decode(errors="replace").strip().splitlines()[-1]
+def fall_asleep(pids: Sequence[str]) -> list[str]:
+    """Wait until all these processes sleep; how often each has gone to sleep (proc(5))."""
+    counts: list[str] = []
+    while len(counts) < len(pids):
+        counts = []
+        for pid in pids:
+            with open(f"/proc/{pid}/status") as file:
+                status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+            if not status["State"].startswith("S"):
+                time.sleep(0.0002)
+                break
+            counts.append(status["voluntary_ctxt_switches"])
+    return counts
 
 
 def describe_error(error: Any) -> str:
@@ -190,6 +238,16 @@ def read_options() -> argparse.Namespace:
     flag("--http", help="ask as HTTP")
     add("--from-port", type=int, metavar="P", help="the first from port P, the next from P + 1")
     flag("--connect-first", help="make all connections, say so, and only then read the answers")
+    add("--keep", metavar="FILE", help="write who answered each, a line for each")
+    add("--compare", metavar="FILE", help="say how many were answered by another than there")
+    add(
+        "--watch",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="PID,...",
+        help="connect only when these processes sleep, and say how many of them it woke",
+    )
+    flag("--close-last", help="close when the server has")
     flag("--silent", help="connect, and wait for no answer")
     flag("--hold", help="keep the connections open until Ctrl-C")
     add("--timeout", type=float, default=5.0, metavar="S", help="seconds, 5 without it")

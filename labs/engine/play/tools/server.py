@@ -25,12 +25,26 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOMENTS = ("before-socket", "after-socket", "after-bind", "after-listen")
-LATER = ("listen", "accept", "shutdown", "close", "exec", "exit")
+LATER = ("listen", "accept", "shutdown", "close", "unshare", "exec", "exit")
+HELD = ("reuseaddr-held", "close-held")
+STEER = ("steer-port", "steer-cpu", "steer-beyond")
 OPTIONS = ("reuseaddr", "reuseport", "no-reuseaddr", "no-reuseport")
+LISTENS = {"accept": True, "shutdown": False, "close": False}
+ACTIONS = LATER + OPTIONS + HELD + STEER
 SO_ATTACH_REUSEPORT_CBPF = 51
-IP_FREEBIND = 15
+# By their option: what is set before bind(), to what is given there.
+SETTINGS = {
+    "v6only": ("IPPROTO_IPV6", "IPV6_V6ONLY", 26),
+    "freebind": ("IPPROTO_IP", "IP_FREEBIND", 15),
+    "multicast_all": ("IPPROTO_IP", "IP_MULTICAST_ALL", 49),
+    "incoming_cpu": ("SOL_SOCKET", "SO_INCOMING_CPU", 49),
+}
+CLONE_NEWNET = 0x40000000
 SYS_PIDFD_GETFD = 438
-PATIENCE = 0.5  # seconds that an answered client has to close first
+# bpf(4): where a program finds the client's port, and the processor.
+LOADS = {"steer-port": (0x28, 0xFFF00000 + 20), "steer-cpu": (0x20, 0xFFFFF000 + 36)}
+PATIENCE = 2.0  # seconds that an answered client has to close first
+LINGER = struct.pack("ii", 1, 1)  # close() returns when the other side has acknowledged it
 
 
 class Refused(Exception):
@@ -95,19 +109,18 @@ def show(shown: str, call: Callable[..., Any], *arguments: object) -> Any:
     return value
 
 
+def libc(name: str, *arguments: object) -> int:
+    """Call a function of the C library that Python has not; raises OSError."""
+    value = int(getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments))
+    if value < 0:
+        raise OSError(ctypes.get_errno(), name)
+    return value
+
+
 def show_address(address: Any) -> str:
     """An address and a port, as ss(8) shows them."""
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def pidfd_getfd(pid: int, descriptor: int) -> int:
-    """A copy of another process's descriptor (pidfd_getfd(2))."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    copy = int(libc.syscall(SYS_PIDFD_GETFD, os.pidfd_open(pid), descriptor, 0))
-    if copy < 0:
-        raise OSError(ctypes.get_errno(), "pidfd_getfd")
-    return copy
 
 
 # --- the server ---------------------------------------------------------------------------
@@ -121,6 +134,9 @@ class Server:
         self.later: list[str] = options.later
         self.listens = False
         self.held: list[socket.socket] = []
+        self.lock = os.pipe() if options.wait == "lock" else None
+        if self.lock:
+            os.write(self.lock[1], b"\0")  # who has read this byte has the lock
 
     def run(self) -> None:
         """From the first call to the end of serving."""
@@ -136,6 +152,9 @@ class Server:
             self.reach("after-socket")
             address = (options.address, options.port)
             show(f"bind({self.number}, {show_address(address)})", self.socket.bind, address)
+            if options.peer:
+                peer = (options.peer[0], int(options.peer[1]))
+                show(f"connect({self.number}, {show_address(peer)})", self.socket.connect, peer)
             self.reach("after-bind")
             if not (options.udp or options.no_listen):
                 self.listen()
@@ -158,6 +177,8 @@ class Server:
                 if os.fork() == 0:
                     say("forked: a child begins")
                     break
+            else:
+                say(f"has forked {options.fork}")
         if options.no_capabilities and moment == "before-socket":
             drop_capabilities()
         if options.uids and moment == "before-socket":
@@ -179,7 +200,8 @@ class Server:
         if options.take:
             pid, descriptor = map(int, options.take.split(","))
             shown = f"pidfd_getfd({pid}, {descriptor})"
-            return socket.socket(fileno=show(shown, pidfd_getfd, pid, descriptor))
+            call = ("syscall", SYS_PIDFD_GETFD, os.pidfd_open(pid), descriptor, 0)
+            return socket.socket(fileno=show(shown, libc, *call))
         back = os.geteuid()
         if options.euid:
             uid = uid_of(options.euid)
@@ -201,14 +223,13 @@ class Server:
         for name in ("reuseaddr", "reuseport"):
             if getattr(options, name):
                 self.set_reuse(name, 1)
-        if options.v6only is not None:
-            self.set("IPPROTO_IPV6", "IPV6_V6ONLY", options.v6only)
-        if options.freebind:
-            self.set("IPPROTO_IP", "IP_FREEBIND", 1, IP_FREEBIND)
+        for name, (level, shown, number) in SETTINGS.items():
+            if getattr(options, name) is not None:
+                self.set(level, shown, getattr(options, name), number)
         if options.device:
             self.set("SOL_SOCKET", "SO_BINDTODEVICE", options.device.encode())
         if options.group:
-            member = socket.inet_aton(options.group) + bytes(4)
+            member = socket.inet_aton(options.group) + socket.inet_aton("127.0.0.1")
             self.set("IPPROTO_IP", "IP_ADD_MEMBERSHIP", member)
         if options.chown:
             uid = uid_of(options.chown)
@@ -232,7 +253,7 @@ class Server:
         show(f"listen({self.number}, {backlog})", self.socket.listen, backlog)
         self.listens = True
         if self.options.steer:
-            steer(self.socket, self.options.steer)
+            steer(self.socket, "steer-port", self.options.steer)
 
     def act(self) -> None:
         """Do the next of what --later names; a refusal does not end the server then."""
@@ -240,26 +261,38 @@ class Server:
             say("nothing is left to do of --later")
             return
         action = self.later.pop(0)
+        self.listens = LISTENS.get(action, self.listens)
         with contextlib.suppress(Refused):
-            if action in OPTIONS:
-                name = action.removeprefix("no-")
-                self.set_reuse(name, int(action == name))
+            if action not in LATER:
+                self.adjust(action)
             elif action == "listen":
                 self.listen()
-            elif action == "accept":
-                self.listens = True
             elif action == "shutdown":
-                self.listens = False
                 shown = f"shutdown({self.number}, SHUT_RDWR)"
                 show(shown, self.socket.shutdown, socket.SHUT_RDWR)
             elif action == "close":
-                self.listens = False
                 show(f"close({self.number})", self.socket.close)
+            elif action == "unshare":
+                show("unshare(CLONE_NEWNET)", libc, "unshare", CLONE_NEWNET)
             elif action == "exec":
                 self.execute()
-            else:
+            elif action == "exit":
                 say("exit(0)")
                 os._exit(0)
+
+    def adjust(self, action: str) -> None:
+        """Set an option, choose among listeners, or change the connections that are held."""
+        if action in OPTIONS:
+            name = action.removeprefix("no-")
+            self.set_reuse(name, int(action == name))
+        elif action in STEER:
+            steer(self.socket, action, self.options.steer or 4)
+        for held in self.held if action in HELD else ():
+            if action == "close-held":
+                show(f"close({held.fileno()})", held.close)
+            else:
+                shown = f"setsockopt({held.fileno()}, SOL_SOCKET, SO_REUSEADDR, 1)"
+                show(shown, held.setsockopt, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
     def execute(self) -> None:
         """Become this program anew, with the socket as an inherited descriptor."""
@@ -275,7 +308,7 @@ class Server:
         with socket.socket(socket.AF_UNIX) as door, contextlib.suppress(FileNotFoundError):
             show(f'bind("{path}")', door.bind, path)
             os.chmod(path, 0o666)  # noqa: S103 - anybody may come
-            door.listen()
+            show(f"listen({door.fileno()}, 1)", door.listen, 1)
             connection, _ = door.accept()
             with connection:
                 socket.send_fds(connection, [b"\0"], [self.number])
@@ -288,9 +321,9 @@ class Server:
         """Answer clients, or wait for SIGUSR1 while there are none to be answered."""
         options = self.options
         while True:
-            if options.udp and self.number == self.socket.fileno():
+            if options.wait != "none" and options.udp and self.socket.fileno() >= 0:
                 self.answer_datagram()
-            elif not self.listens or options.wait == "none":
+            elif options.wait == "none" or not self.listens:
                 signal.sigwait([signal.SIGUSR1])
                 self.act()
             else:
@@ -304,7 +337,8 @@ class Server:
         try:
             return call()
         except BlockingIOError:
-            say(f"accept({self.number}) = -1 EAGAIN: another has it")
+            if not self.options.quiet:
+                say(f"accept({self.number}) = -1 EAGAIN: another has it")
             return None
         except OSError as error:
             if self.listens:
@@ -317,13 +351,16 @@ class Server:
     def answer_connection(self) -> None:
         """Wait in the way that was asked for, accept, answer."""
         way = self.options.wait
-        if way in ("epoll", "exclusive"):
-            self.socket.setblocking(False)
-            with select.epoll() as poll:
-                exclusive = select.EPOLLEXCLUSIVE if way == "exclusive" else 0
-                poll.register(self.number, select.EPOLLIN | exclusive)
-                self.waiting(poll.poll)
+        if self.lock:
+            os.read(self.lock[0], 1)
+        if way in ("epoll", "exclusive", "told", "lock"):
+            self.waiting(self.poll.poll)
+        if way == "told":
+            say("epoll_wait() = 1, and waits for SIGUSR1")
+            signal.sigwait([signal.SIGUSR1])
         accepted = self.waiting(self.socket.accept) if self.listens else None
+        if self.lock:
+            os.write(self.lock[1], b"\0")
         if not accepted:
             return
         connection, peer = accepted
@@ -337,6 +374,15 @@ class Server:
         if way == "fork":
             os._exit(0)
 
+    @functools.cached_property
+    def poll(self) -> select.epoll:
+        """An epoll instance that this process alone has."""
+        self.socket.setblocking(False)
+        poll = select.epoll()
+        exclusive = select.EPOLLEXCLUSIVE if self.options.wait == "exclusive" else 0
+        poll.register(self.number, select.EPOLLIN | exclusive)
+        return poll
+
     def answer(self, connection: socket.socket) -> None:
         """Tell a client who answers."""
         text = f"{who()}\n"
@@ -344,6 +390,7 @@ class Server:
             head = f"HTTP/1.0 200 OK\r\nContent-Length: {len(text)}\r\n\r\n"
             text = head + text
         with contextlib.suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
             connection.sendall(text.encode())
             if self.options.hold:
                 self.held.append(connection)
@@ -373,21 +420,22 @@ def receive(path: str) -> socket.socket:
     return socket.socket(fileno=descriptors[0])
 
 
-def steer(listener: socket.socket, members: int) -> None:
-    """Let the client's port, modulo the members, choose the listener (classic BPF)."""
-    steps = ((0x28, 0xFFF00000 + 20), (0x94, members), (0x16, 0))
+def steer(listener: socket.socket, by: str, members: int) -> None:
+    """Let the client's port or the processor, modulo the members, choose the listener (cBPF)."""
+    steps: tuple[tuple[int, int], ...] = ((0x06, 99),)  # a place that nobody has
+    if by in LOADS:
+        steps = (LOADS[by], (0x94, members), (0x16, 0))
     code = array.array("B", b"".join(struct.pack("HBBI", word, 0, 0, k) for word, k in steps))
     program = struct.pack("HP", len(steps), code.buffer_info()[0])
-    shown = (
-        f"setsockopt({listener.fileno()}, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, port % {members})"
-    )
+    rule = f"{by[6:]} % {members}" if by in LOADS else "99"
+    shown = f"setsockopt({listener.fileno()}, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, {rule})"
     show(shown, listener.setsockopt, socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program)
 
 
 def drop_capabilities() -> None:
     """Keep the user and lose every capability (capset(2))."""
     header, none = struct.pack("=2I", 0x20080522, 0), bytes(24)
-    show("capset(0)", ctypes.CDLL(None, use_errno=True).capset, header, none)
+    show("capset(0)", libc, "capset", header, none)
 
 
 def read_options() -> argparse.Namespace:
@@ -399,10 +447,13 @@ def read_options() -> argparse.Namespace:
     flag("--ipv6", help="an IPv6 socket")
     add("--v6only", type=int, choices=(0, 1), help="IPV6_V6ONLY")
     flag("--udp", help="a UDP socket")
-    add("--group", metavar="ADDRESS", help="join this multicast group")
+    add("--peer", type=lambda text: text.split(","), metavar="HOST,PORT", help="connect() to it")
+    add("--group", metavar="ADDRESS", help="join this multicast group on the loopback interface")
+    add("--multicast-all", type=int, choices=(0, 1), help="IP_MULTICAST_ALL")
     flag("--reuseaddr", help="SO_REUSEADDR before bind()")
     flag("--reuseport", help="SO_REUSEPORT before bind()")
-    flag("--freebind", help="IP_FREEBIND")
+    add("--freebind", action="store_const", const=1, help="IP_FREEBIND")
+    add("--incoming-cpu", type=int, metavar="N", help="SO_INCOMING_CPU")
     add("--device", help="SO_BINDTODEVICE")
     add("--backlog", type=int, default=128, help="the length of the accept queue, 128 without it")
     flag("--no-listen", help="bind() and no more")
@@ -415,9 +466,10 @@ def read_options() -> argparse.Namespace:
     flag("--no-capabilities", help="drop all capabilities first")
     add("--fork", type=int, metavar="N", help="fork so many children")
     add("--fork-at", choices=MOMENTS, default=MOMENTS[3], help="when; after-listen without it")
-    ways = ("accept", "epoll", "exclusive", "fork", "none")
-    add("--wait", choices=ways, default="accept", help="how to wait; fork: a child a connection")
-    add("--later", default="", metavar="A,B", help=f"at each SIGUSR1: {', '.join(LATER + OPTIONS)}")
+    ways = ("accept", "epoll", "exclusive", "lock", "told", "fork", "none")
+    told = "lock: in epoll, who has it; told: accept() at SIGUSR1; fork: a child a connection"
+    add("--wait", choices=ways, default="accept", help=f"how to wait; {told}")
+    add("--later", default="", metavar="A,B", help=f"at each SIGUSR1: {', '.join(ACTIONS)}")
     add("--hand-to", metavar="PATH", help="hand the socket over at this UNIX socket, then go on")
     add("--receive", metavar="PATH", help="serve on the socket that is handed over there")
     add("--take", metavar="PID,FD", help="serve on a copy of another process's socket")
@@ -439,8 +491,8 @@ def read_options() -> argparse.Namespace:
     options.address = found[0][4][0]
     options.later = [action for action in options.later.split(",") if action]
     for action in options.later:
-        if action not in LATER + OPTIONS:
-            parser.error(f"--later {action}: there are {', '.join(LATER + OPTIONS)}")
+        if action not in ACTIONS:
+            parser.error(f"--later {action}: there are {', '.join(ACTIONS)}")
     return options
 
 
