@@ -296,6 +296,8 @@ class Step:
         """Give the quantity that the step expects; `parts` are what it is the sum of, by name."""
         if not isinstance(self.plan.expected, Measured):
             raise LabError("A step that expects no quantity has measured one.")
+        if isinstance(value, bool):
+            raise LabError("A step has measured whether something is so, and not how much of it.")
         self._quantity = Quantity(self.plan.expected.what, value, dict(parts or {}))
 
     def skip(self, reason: str, since: str = "") -> None:

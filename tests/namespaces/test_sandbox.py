@@ -327,3 +327,28 @@ def test_another_language_will_do() -> None:
     files = (File("program.sh", shell, True),)
     ended = attempt_with(listening(), Submission(Path(), "program.sh", files))
     assert ended.status is ExitStatus.PASSED, ended.error
+
+
+def test_whoever_may_mount_gets_no_further() -> None:
+    """CAP_SYS_ADMIN, which a challenge about namespaces gives, is of the run's namespaces alone."""
+    found = try_out(
+        {
+            "make all writable": "checked(libc.mount(None, b'/usr', None, 0x20 | 0x1000, None))",
+            "write there": "write('/usr/new')",
+            "write to a program": "write('/usr/bin/env')",
+            "leave the root folder": "[os.chdir('..') for _ in range(9)] and os.stat('etc/shadow')",
+            "take the root away": "checked(libc.umount2(b'/', 2))",
+            "see what is above": "os.stat('/../../etc/shadow')",
+            "make another root": "os.chroot('/tmp')",
+            "enter process 1's root": "os.listdir('/proc/1/root/')",
+            "trace process 1": "checked(libc.ptrace(16, 1, 0, 0))",
+            "make a user namespace": "checked(libc.unshare(0x10000000))",
+            "open a device": "os.mknod('/tmp/sda', 0o60666, os.makedev(8, 0))",
+            "set a clock": "__import__('time').clock_settime(0, 0)",
+        },
+        "alice",
+        ("CAP_SYS_ADMIN",),
+    )
+    for name in ("make all writable", "take the root away"):
+        found.pop(name)  # its own mount namespace is its own, and no file is the better for it
+    assert {name for name, came in found.items() if came == "done"} == set(), found

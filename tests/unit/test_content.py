@@ -35,7 +35,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_lab(folder: Path, name: str, challenge: str) -> None:
     """The skeleton of a lab as if its author had written what is to do."""
-    make_lab(folder / name)
+    make_lab(folder / name, challenge)
     make_challenge(folder / name / "challenge" / challenge)
     finish(folder / name)
 
@@ -58,7 +58,7 @@ def test_a_complete_lab_has_no_problem(shelf: Path) -> None:
 
 
 def test_a_skeleton_says_what_is_to_do_and_lacks_nothing_else(shelf: Path) -> None:
-    make_lab(shelf / "anchor")
+    make_lab(shelf / "anchor", "weigh")
     make_challenge(shelf / "anchor" / "challenge" / "weigh")
     content = read_contents(shelf, shelf.name)[0]
     problems = find_problems(content)
@@ -108,6 +108,26 @@ CASES: dict[str, tuple[Break, str, str]] = {
     ),
     "no brief": (removed("brief.en.md"), "brief.en.md", "missing"),
     "no Chinese brief": (removed("brief.zh.md"), "brief.zh.md", "missing"),
+    "nothing to retype": (
+        replaced("brief.en.md", "```play", "```text"),
+        "brief.en.md",
+        "has nothing to be retyped in a playground, in a block named play",
+    ),
+    "other commands": (
+        replaced("brief.zh.md", "bob@server$ server", "bob@server$ client"),
+        "brief.zh.md",
+        "has other commands for the playground than the English one",
+    ),
+    "a block without a command": (
+        replaced("brief.zh.md", "```play\n", "```play\nnothing\n"),
+        "brief.zh.md",
+        "cannot be retyped",
+    ),
+    "a challenge that no brief names": (
+        replaced("brief.zh.md", "exercise.start", "exercise.begin"),
+        "brief.zh.md",
+        "does not name its challenge: invoke exercise.start",
+    ),
     "an empty brief": (written("brief.zh.md", " \n"), "brief.zh.md", "empty"),
     "bytes that are no text": (
         lambda lab: (lab / "brief.zh.md").write_bytes(b"# \xff"),
@@ -117,7 +137,7 @@ CASES: dict[str, tuple[Break, str, str]] = {
     "a section less": (
         replaced("brief.zh.md", "## ", ""),
         "brief.zh.md",
-        "4 headings, where the English page has 5",
+        "6 headings, where the English page has 7",
     ),
     "a section of another level": (
         replaced("brief.zh.md", "## ", "### "),
@@ -228,7 +248,7 @@ def test_what_is_wrong_is_found_where_it_is(case: str, shelf: Path) -> None:
 
 
 def test_a_lab_needs_a_challenge(shelf: Path) -> None:
-    make_lab(shelf / "anchor")
+    make_lab(shelf / "anchor", "weigh")
     assert ("challenge", "needs at least 1 challenge, has none") in [
         (os.path.basename(problem.where), problem.what)
         for problem in find_problems(read_contents(shelf, shelf.name)[0])

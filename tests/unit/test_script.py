@@ -380,3 +380,11 @@ def test_a_conclusion_in_a_wrong_place(body: Callable[[Run, Process], None]) -> 
     assert ended.status == ExitStatus.FAILED
     assert "conclusion" in ended.error
     assert f"{__file__}:" in ended.error
+
+
+def test_whether_something_is_so_is_no_quantity() -> None:
+    def body(run: Run, alice: Process) -> None:
+        with run.step("It is so", expect=exactly(1, "things"), why="It is.") as step:
+            step.measured(alice is not None)
+
+    assert "and not how much of it" in end(run_body(body)).error

@@ -64,7 +64,7 @@ def add_lab(folder: Path, challenge: str) -> list[Path]:
     for path in made:
         refuse_existing(path)
     with staging(folder.parent) as stage, contextlib.ExitStack() as unmade:
-        make_lab(stage / folder.name)
+        make_lab(stage / folder.name, challenge)
         put_challenge(stage / folder.name, challenge)
         for test in made[1:]:
             make_test(test, folder.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, TypeAlias
 
+from labs.engine.authoring.briefs import check_by_hand, check_ways_on
 from labs.engine.authoring.challenges import check_challenge
 from labs.engine.authoring.names import find_fault
 from labs.engine.authoring.pages import check_pages
@@ -41,8 +42,10 @@ def check_loading(content: Content) -> Iterator[Problem]:
 
 
 def check_brief(content: Content) -> Iterator[Problem]:
-    """Its brief is there in each language, section for section."""
+    """Its brief is there in each language, section for section, and leads on."""
     yield from check_pages(content.folder, "brief")
+    yield from check_by_hand(content.folder)
+    yield from check_ways_on(content.folder)
 
 
 def check_texts(content: Content) -> Iterator[Problem]:

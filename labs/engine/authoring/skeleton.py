@@ -16,9 +16,9 @@ PACKAGE = "__init__.py"  # in each folder but that of wrong programs, which nobo
 APART = "wrong"
 
 
-def make_lab(folder: Path) -> None:
-    """Make the folder of a lab, named for it, which has no challenge yet; raises OSError."""
-    fill(folder, SKELETONS / "lab", {"lab": folder.name})
+def make_lab(folder: Path, challenge: str) -> None:
+    """Make the folder of a lab, named for it; its challenge is yet to be made. Raises OSError."""
+    fill(folder, SKELETONS / "lab", {"lab": folder.name, "challenge": challenge})
 
 
 def make_challenge(folder: Path) -> None:

@@ -391,11 +391,15 @@ def aligned(rows: Sequence[Sequence[str]], gap: str = "  ") -> list[str]:
 
 
 def repeated(calls: Iterable[CallMade]) -> list[tuple[CallMade, int]]:
-    """The first call of each kind that each process made, and how many there were."""
+    """The first call of each kind that each process made, and how many there were.
+
+    Descriptors differ from call to call, and are of one kind; what was read is not.
+    """
     groups: dict[object, list[CallMade]] = {}
     for call in calls:
         name = call.call.partition("(")[0]
-        groups.setdefault((call.process, name, call.errno), []).append(call)
+        text = call.result if call.result.startswith('"') else ""
+        groups.setdefault((call.process, name, call.errno, text), []).append(call)
     return [(group[0], len(group)) for group in groups.values()]
 
 
