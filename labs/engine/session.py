@@ -1,6 +1,5 @@
 """A run in progress: carries a script's wishes to the backend and tells the views what happened."""
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,7 +31,7 @@ from labs.engine.model import (
     name_errno,
 )
 from labs.engine.plans import HostPlan, OpenedHost, ProcessPlan, Publication, StartedProcess
-from labs.engine.strace import show_call, show_publication, show_result
+from labs.engine.strace import show_call, show_publication, show_result, show_words
 
 # A lower end of ip_local_port_range may not be below it (ipv4_privileged_ports()).
 PORT_STARTS = range(32_769)
@@ -209,7 +208,7 @@ class Session:
     def quote(self, process: str, line: str) -> None:
         """Show a line that a process has written to standard error."""
         self._touch(process)
-        self._emit_call(process, f"write(2, {json.dumps(line, ensure_ascii=False)})")
+        self._emit_call(process, f"write(2, {show_words(line)})")
 
     # --- steps ---
 

@@ -1,5 +1,6 @@
 """Shows calls as strace(1) would."""
 
+import json
 import os
 import signal
 import socket
@@ -26,6 +27,7 @@ NAMELESS = {(socket.IPPROTO_IP, 49): "IP_MULTICAST_ALL"}  # Python has no name f
 SHOWN_COUNTS = 3
 CLONE_NEWNET = 0x40000000
 MANY_CHARACTERS = 32
+MOST_WORDS = 200  # characters of a line that a program has written
 TIMEOUTS = {int(socket.SO_RCVTIMEO), int(socket.SO_SNDTIMEO)}  # options that are a struct timeval
 SHUTDOWN = {socket.SHUT_RD: "SHUT_RD", socket.SHUT_WR: "SHUT_WR", socket.SHUT_RDWR: "SHUT_RDWR"}
 
@@ -69,6 +71,16 @@ def show_result(result: CallResult) -> str:
     if result.errno:
         return f"-1 {result.errno_name} ({os.strerror(result.errno)})"
     return "?" if result.value is None else _show(result.value)
+
+
+def show_words(words: str) -> str:
+    """A line that a program has written, so that no terminal does what stands in it."""
+    rest = "..." if len(words) > MOST_WORDS else ""
+    quoted = json.dumps(words[:MOST_WORDS] + rest, ensure_ascii=False)
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in quoted
+    )
 
 
 def show_address(address: tuple[str, int]) -> str:

@@ -369,8 +369,13 @@ def ask(address: tuple[str, int], port: int, words: bytes) -> tuple[str, str]:
         except TimeoutError:
             return TIMED_OUT, ""
         who = read_body(answer) if words.startswith(HTTP) else answer
-        shown = who.decode(errors="replace")[:LONGEST_NAME].strip()
+        shown = make_readable(who.decode(errors="replace")[:LONGEST_NAME]).strip()
         return (ANSWERED, shown) if shown else (RESET, "")
+
+
+def make_readable(text: str) -> str:
+    """A text without what a terminal would do instead of showing it."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def read_body(answer: bytes) -> bytes:

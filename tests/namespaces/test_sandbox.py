@@ -352,3 +352,43 @@ def test_whoever_may_mount_gets_no_further() -> None:
     for name in ("make all writable", "take the root away"):
         found.pop(name)  # its own mount namespace is its own, and no file is the better for it
     assert {name for name, came in found.items() if came == "done"} == set(), found
+
+
+def test_what_a_program_says_is_shown_and_not_done() -> None:
+    ended = attempt(
+        listening(),
+        r"""
+        import sys
+        sys.stderr.buffer.write(b"\x1b[2Jgone \xc2\x9b2J \xff" + b"x" * 5000)
+        sys.exit(3)
+        """,
+    )
+    (words,) = [word for word in ended.words if word.startswith("write(2, ")]
+    assert words.isprintable()
+    assert r"\u001b[2Jgone \x9b2J" in words
+    assert len(words) < 300
+
+
+def test_an_answer_is_shown_and_not_done() -> None:
+    @challenge("trial", title="A challenge of the tests", hints=(), advice={})
+    def check(trial: Trial) -> None:
+        port, server = trial.port(8080), trial.host("server")
+        client = server.process("client", user="bob")
+        with trial.step("it answers", expect=exactly(1, "answers"), why="So it is.") as step:
+            program = trial.start("first", server, port, user="alice")
+            trial.settle(lambda: bool(trial.listeners(program, port)))
+            answers = trial.ask(client, (server.ipv4, port), 1)
+            assert [*answers.by] == ["[2Jgone"]
+            step.measured(answers.answered)
+
+    source = r"""
+        import socket, sys
+        listener = socket.create_server(("", int(sys.argv[1])))
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"\x1b[2Jgone")
+    """
+    ended = attempt(check, source)
+    assert ended.status is ExitStatus.PASSED, ended.error
+    assert all(word.isprintable() for word in ended.words)

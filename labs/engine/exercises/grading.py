@@ -111,6 +111,8 @@ def find_entries(folder: Path, name: str) -> list[Entry]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.stem == STEM:
             continue
+        if not path.name.isprintable():
+            raise UsageError(f"The name {path.name!r} has letters that cannot be shown.")
         if path.name[0] in FORMULA:
             raise UsageError(
                 f"{path} cannot be in a table: a spreadsheet would take the name for a formula."
