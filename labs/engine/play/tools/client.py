@@ -204,8 +204,11 @@ def fall_asleep(pids: Sequence[str]) -> list[str]:
     while len(counts) < len(pids):
         counts = []
         for pid in pids:
-            with open(f"/proc/{pid}/status") as file:
-                status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+            try:
+                with open(f"/proc/{pid}/status") as file:
+                    status = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+            except OSError:
+                sys.exit(f"client: There is no process {pid}.")
             if not status["State"].startswith("S"):
                 time.sleep(0.0002)
                 break
