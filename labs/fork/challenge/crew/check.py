@@ -16,6 +16,7 @@ from labs.engine.challenge import (
 CREW = 4
 WAITING = 20
 REQUESTS = 12
+GRACE = 0.5  # seconds: for a parent that looks after its children now and then
 MOST = 50  # processes that a sandbox lets a program have
 
 
@@ -154,7 +155,11 @@ def kill_one(
         trial.expect_end(program)
         trial.signal(server, [victim], SIGKILL)
         trial.settle(lambda: victim.pid not in [row.pid for row in server.processes()])
-        trial.go_on(server, server.holders(port))
+        others = server.holders(port)
+        trial.go_on(server, others)
         answers = client.stop_load(after=WAITING)
+        # Whoever would end with it, has to have seen by then that one is gone.
+        trial.settle(lambda: not server.holders(port), seconds=GRACE)
+        trial.settle(lambda: trial.are_asleep(server, others), seconds=2)
         step.advise("lost")
         step.measured(answers.answered, answers.parts)
