@@ -1,6 +1,7 @@
 """A trainee's program is strange code: what it may not do, and what it is bounded by."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -51,10 +52,67 @@ def try_out(
     return probe(source, user, capabilities)
 
 
-USERS = pytest.mark.parametrize(
-    ("user", "capabilities"),
-    [("alice", ()), ("root", ()), ("root", ("CAP_SETUID", "CAP_SETGID", "CAP_CHOWN", "CAP_KILL"))],
+INTRUDER = ("CAP_DAC_READ_SEARCH", "CAP_KILL", "CAP_SYS_PTRACE")
+MOUNTS = ("CAP_SYS_ADMIN", "CAP_NET_ADMIN")
+SETS = [
+    ("alice", ()),
+    ("root", ()),
+    ("root", ("CAP_SETUID", "CAP_SETGID", "CAP_CHOWN", "CAP_KILL")),
+    ("root", INTRUDER),
+]
+USERS = pytest.mark.parametrize(("user", "capabilities"), SETS)
+# With every set of capabilities that a challenge gives.
+ALL_USERS = pytest.mark.parametrize(
+    ("user", "capabilities"), [*SETS, ("alice", MOUNTS), ("root", (*MOUNTS, *INTRUDER))]
 )
+
+
+def test_every_capability_that_a_challenge_gives_is_tried() -> None:
+    given = {
+        name
+        for check in (ROOT / "labs").glob("*/challenge/*/check.py")
+        for name in re.findall(r"CAP_[A-Z_]+", check.read_text())
+    }
+    tried = {name for _, names in SETS for name in names} | {*MOUNTS}
+    assert given <= tried | {"CAP_NET_BIND_SERVICE"}
+
+
+@ALL_USERS
+def test_process_1_is_out_of_reach(user: str, capabilities: tuple[str, ...]) -> None:
+    found = try_out(
+        {
+            "its root": "os.stat('/proc/1/root/')",
+            "where it is": "os.listdir('/proc/1/cwd/')",
+            "what is above": "os.listdir('/proc/1/cwd/../..')",
+            "its memory": "os.open('/proc/1/mem', os.O_RDWR)",
+            "its descriptors": "os.listdir('/proc/1/fd')",
+            "its namespaces": "os.open('/proc/1/ns/mnt', os.O_RDONLY)",
+            "its environment": "open('/proc/1/environ').read()",
+            "trace it": "checked(libc.ptrace(16, 1, 0, 0))",
+            "seize it": "checked(libc.ptrace(0x4206, 1, 0, 0))",
+        },
+        user,
+        capabilities,
+    )
+    assert {name: errno for name, errno in found.items() if errno not in ("EPERM", "EACCES")} == {}
+
+
+@ALL_USERS
+def test_no_signal_ends_process_1(user: str, capabilities: tuple[str, ...]) -> None:
+    found = probe(
+        """
+        import json, os
+        for number in range(1, 65):
+            try:
+                os.kill(1, number)
+            except OSError:
+                pass
+        print(json.dumps({"alive": os.path.exists("/proc/1")}))
+        """,
+        user,
+        capabilities,
+    )
+    assert found == {"alive": True}
 
 
 @USERS
@@ -75,13 +133,10 @@ def test_files_are_read_only_or_not_there(user: str, capabilities: tuple[str, ..
 def test_nothing_of_homes_secrets_services_or_this_project_is_there(
     user: str, capabilities: tuple[str, ...]
 ) -> None:
-    secrets = [str(ROOT), os.path.expanduser("~"), "/home", "/root/.ssh", "/etc/shadow", "/var"]
-    secrets += ["/run", "/sys", "/boot", "/mnt", "/srv", "/etc/ssl/private"]
+    secrets = [str(ROOT), "/home", "/root/.ssh", "/etc/shadow", "/var", "/run", "/sys", "/boot"]
+    secrets += ["/mnt", "/srv", "/etc/ssl/private", os.path.expanduser("~/.ssh")]
     found = try_out({path: f"os.listdir({path!r})" for path in secrets}, user, capabilities)
-    # Where this Python lies in a home folder, the path to it is there, and nothing besides.
-    assert {found[path] for path in secrets} <= {"ENOENT", "EACCES", "done"}
-    for path in ("/home", "/etc/shadow", "/var", "/run", "/sys", "/boot", str(ROOT)):
-        assert found[path] == "ENOENT", path
+    assert {path: errno for path, errno in found.items() if errno != "ENOENT"} == {}
 
 
 @USERS
@@ -196,9 +251,40 @@ TAKES_MEMORY = """
 TAKES_FILES_IN_MEMORY = """
     import os
     files = []
-    while True:
+    for _ in range(200):
         files.append(os.memfd_create("more"))
-        os.write(files[-1], b"x" * (15 << 20))
+        os.write(files[-1], b"x" * (3 << 20))
+    while True:
+        pass
+"""
+KEEPS_SEGMENTS = """
+    import ctypes
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.shmat.restype = ctypes.c_void_p
+    while True:
+        segment = libc.shmget(0, 16 << 20, 0o1600)
+        place = ctypes.c_void_p(libc.shmat(segment, None, 0))
+        ctypes.memset(place, 1, 16 << 20)
+        libc.shmdt(place)
+"""
+MOUNTS_MEMORY = """
+    import ctypes, os
+    libc = ctypes.CDLL(None, use_errno=True)
+    os.makedirs("/tmp/more")
+    assert libc.mount(b"none", b"/tmp/more", b"tmpfs", 0, b"size=2g") == 0
+    for number in range(1 << 20):
+        with open(f"/tmp/more/{number}", "wb") as file:
+            file.write(b"x" * (3 << 20))
+"""
+COVERS_PROC = """
+    import ctypes, os
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.mount(b"none", b"/proc", b"tmpfs", 0, None) == 0
+    while True:
+        try:
+            os.fork()
+        except OSError:
+            pass
 """
 FLOODS = """
     import os
@@ -238,6 +324,9 @@ SPINS = """
         (FORKS_AS_MANY, "root", ("CAP_SETUID",), "processes"),
         (TAKES_MEMORY, "alice", (), "memory"),
         (TAKES_FILES_IN_MEMORY, "alice", (), "memory"),
+        (KEEPS_SEGMENTS, "alice", (), "memory"),
+        (MOUNTS_MEMORY, "alice", ("CAP_SYS_ADMIN",), "memory"),
+        (COVERS_PROC, "alice", ("CAP_SYS_ADMIN",), "processes"),
         (FLOODS, "alice", (), "none"),
         (HANGS, "alice", (), "none"),
         (CLOSES, "alice", (), "none"),

@@ -34,10 +34,13 @@ from labs.engine.system import (
     MS_RDONLY,
     MS_REC,
     MS_REMOUNT,
+    PR_SET_DUMPABLE,
     PR_SET_NO_NEW_PRIVS,
     PR_SET_PDEATHSIG,
+    limit_bounding_set,
     mount,
     prctl,
+    set_capabilities,
     take_user,
     unshare,
 )
@@ -72,6 +75,7 @@ OWNER = 65_534
 
 # noatime, nodiratime and relatime: a user namespace may not change them either.
 ATIME_FLAGS = 0x400 | 0x800 | 0x1000 | 0x200000
+CAP_SYS_PTRACE = 1 << 19  # as a mask
 MIB = 1 << 20
 TMP_SIZE = WORK_SIZE = 64 * MIB
 MOST_PROCESSES = 50
@@ -83,10 +87,10 @@ LIMITS = {
     resource.RLIMIT_CORE: 0,
     resource.RLIMIT_CPU: 30,  # seconds
     resource.RLIMIT_DATA: MOST_MEMORY,
-    resource.RLIMIT_FSIZE: 16 * MIB,  # of each file, standard output too
+    resource.RLIMIT_FSIZE: 4 * MIB,  # of each file, standard output too
     resource.RLIMIT_MEMLOCK: 0,
     resource.RLIMIT_MSGQUEUE: 0,
-    resource.RLIMIT_NOFILE: 1024,
+    resource.RLIMIT_NOFILE: 256,  # which bounds what can lie in sockets, too
     resource.RLIMIT_NPROC: MOST_TASKS,
 }
 PAGE = resource.getpagesize()
@@ -274,18 +278,40 @@ def be_first(exceeded: int, failed: int) -> NoReturn:
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         keep_only(exceeded, failed)
+        ignore_signals()
         proc = f"{ROOT}/proc".encode()
         mount(b"proc", proc, b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
         # A root without capabilities may set what belongs to its network namespace.
         mount(proc + b"/sys", proc + b"/sys", None, MS_BIND)
         make_read_only(f"{ROOT}/proc/sys")
+        unshare(CLONE_NEWNS)  # whoever may mount in there shall not cover what it looks at
         os.chroot(ROOT)
+        os.chdir("/")
+        become_watcher()
         os.close(failed)
         os.write(exceeded, watch().encode())
     except OSError as error:
         os.write(failed, bytes([error.errno or errno.EIO]))
     finally:
         os._exit(1)
+
+
+def ignore_signals() -> None:
+    """Let no signal of a program's come: process 1 gets those that it has a handler for."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
+        with contextlib.suppress(OSError):  # the C library's own
+            signal.signal(number, signal.SIG_IGN)
+
+
+def become_watcher() -> None:
+    """Keep of all capabilities the one to look into processes, and let none look into this one.
+
+    What is not dumpable may be traced, and read in /proc, by whoever has CAP_SYS_PTRACE where its
+    program was executed (ptrace(2)): outside of the run's user namespace.
+    """
+    limit_bounding_set(0)
+    set_capabilities(CAP_SYS_PTRACE, 0)
+    prctl(PR_SET_DUMPABLE, 0)
 
 
 def watch() -> str:
@@ -298,7 +324,7 @@ def watch() -> str:
         if len(pids) > MOST_PROCESSES:
             return "processes"
         if looks % FILES_EVERY == 0:
-            files = measure_files(pids)
+            files = measure_files(pids) + measure_mounts(pids) + measure_segments()
         if files + sum(map(measure_memory, pids)) > MOST_MEMORY:
             return "memory"
         looks += 1
@@ -333,6 +359,29 @@ def measure_files(pids: Sequence[int]) -> int:
                     if stat.S_ISREG(status.st_mode) and not status.st_nlink:
                         found[status.st_dev, status.st_ino] = status.st_blocks * BLOCK
     return sum(found.values())
+
+
+def measure_mounts(pids: Sequence[int]) -> int:
+    """The bytes in file systems in memory that a program has mounted, each counted once."""
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has ended
+            with open(f"/proc/{pid}/mountinfo", errors="backslashreplace") as file:
+                paths = [line.split()[4] for line in file if " - tmpfs " in line]
+            for path in paths:
+                with contextlib.suppress(OSError):  # it was unmounted, or is covered
+                    place = f"/proc/{pid}/root{path}"
+                    usage = os.statvfs(place)
+                    used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
+                    found[os.stat(place).st_dev] = used
+    return sum(found.values())
+
+
+def measure_segments() -> int:
+    """The bytes of System V's shared memory (proc_sysvipc(5)), attached or not."""
+    with open("/proc/sysvipc/shm") as file:
+        _, *segments = file
+    return sum(int(line.split()[14]) for line in segments)
 
 
 # --- programs -----------------------------------------------------------------------------
