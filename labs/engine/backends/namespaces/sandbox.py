@@ -75,7 +75,7 @@ OWNER = 65_534
 
 # noatime, nodiratime and relatime: a user namespace may not change them either.
 ATIME_FLAGS = 0x400 | 0x800 | 0x1000 | 0x200000
-CAP_SYS_PTRACE = 1 << 19  # as a mask
+WATCHES = 1 << 2 | 1 << 19  # CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE: for /proc/PID/fd
 MIB = 1 << 20
 TMP_SIZE = WORK_SIZE = 64 * MIB
 MOST_PROCESSES = 50
@@ -304,13 +304,13 @@ def ignore_signals() -> None:
 
 
 def become_watcher() -> None:
-    """Keep of all capabilities the one to look into processes, and let none look into this one.
+    """Keep of all capabilities those to look into processes, and let none look into this one.
 
     What is not dumpable may be traced, and read in /proc, by whoever has CAP_SYS_PTRACE where its
     program was executed (ptrace(2)): outside of the run's user namespace.
     """
     limit_bounding_set(0)
-    set_capabilities(CAP_SYS_PTRACE, 0)
+    set_capabilities(WATCHES, 0)
     prctl(PR_SET_DUMPABLE, 0)
 
 
