@@ -389,7 +389,7 @@ class Agent:
 
     def call_read_status(self, pid: int) -> Json:
         """What proc_pid_status(5) says of a process."""
-        with open(f"/proc/{pid}/status") as file:
+        with open(f"/proc/{pid}/status", errors="backslashreplace") as file:
             return file.read()
 
     def call_write_text(self, path: str, text: str) -> Json:

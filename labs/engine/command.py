@@ -38,6 +38,7 @@ from labs.engine.errors import (
     UsageError,
     output_error,
 )
+from labs.engine.strace import make_readable
 
 # What write(2) may answer for a pipe, a terminal, a full or a closed standard output.
 OUTPUT_ERRORS = (errno.EPIPE, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF)
@@ -134,7 +135,8 @@ def leave(message: str, status: ExitStatus) -> NoReturn:
     ignore_signals()
     try:
         if sys.stderr:
-            sys.stderr.write(f"bindlab: {message}\n")
+            lines = map(make_readable, message.split("\n"))
+            sys.stderr.write("\n".join(["bindlab: " + next(lines), *lines, ""]))
             sys.stderr.flush()
     except OSError:
         forget(2)

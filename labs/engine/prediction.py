@@ -6,6 +6,7 @@ what the lab expects; of a quantity the lab's bounds only say how near is near.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from enum import StrEnum
@@ -106,6 +107,8 @@ def read_quantity(text: str, what: str) -> Measured | None:
     if found is None:
         return None
     low, high = sorted(float(number) for number in (found[1], found[2] or found[1]))
+    if math.isinf(high):
+        return None
     return Measured(what, low, high)
 
 

@@ -93,7 +93,7 @@ def list_children(parent: int) -> list[int]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                with open(f"/proc/{name}/stat") as file:
+                with open(f"/proc/{name}/stat", errors="backslashreplace") as file:
                     state, its_parent = file.read().rpartition(") ")[2].split()[:2]
                 if int(its_parent) == parent and state not in ENDED:
                     children.append(int(name))

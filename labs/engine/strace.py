@@ -76,10 +76,14 @@ def show_result(result: CallResult) -> str:
 def show_words(words: str) -> str:
     """A line that a program has written, so that no terminal does what stands in it."""
     rest = "..." if len(words) > MOST_WORDS else ""
-    quoted = json.dumps(words[:MOST_WORDS] + rest, ensure_ascii=False)
+    return make_readable(json.dumps(words[:MOST_WORDS] + rest, ensure_ascii=False))
+
+
+def make_readable(text: str) -> str:
+    """A text in which what a terminal would do, or cannot show, is written out."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in quoted
+        for letter in text
     )
 
 

@@ -53,7 +53,7 @@ def read_submission(folder: Path) -> Submission:
 
 def find_program(folder: Path, files: list[File]) -> str:
     """The file to be run: the one named program that is executable; UsageError without one."""
-    named = [file for file in files if file.path.split(".")[0] == PROGRAM]
+    named = [file for file in files if is_program(file.path)]
     ready = [file for file in named if file.is_executable]
     if not named:
         raise UsageError(
@@ -71,11 +71,25 @@ def find_program(folder: Path, files: list[File]) -> str:
     return ready[0].path
 
 
+def is_program(path: str) -> bool:
+    """Whether a path in the folder is named as the file to be run is."""
+    return "/" not in path and path.split(".", maxsplit=1)[0] == PROGRAM and not is_left_out(path)
+
+
+def list_programs(folder: Path) -> list[Path]:
+    """The files of a folder that are named so, ready to run or not; raises OSError."""
+    return sorted(folder / name for name in os.listdir(folder) if is_program(name))
+
+
 def list_files(folder: Path) -> list[str]:
     """The paths of the regular files below a folder, hidden ones left out; UsageError for many."""
     found: list[str] = []
     size = 0
-    for place, folders, names in os.walk(folder):
+
+    def give_up(error: OSError) -> None:
+        raise error
+
+    for place, folders, names in os.walk(folder, onerror=give_up):
         folders[:] = sorted(name for name in folders if not is_left_out(name))
         for name in sorted(names):
             status = os.lstat(os.path.join(place, name))
@@ -100,14 +114,16 @@ def read(folder: Path, path: str) -> File:
     descriptor = os.open(folder / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         is_executable = bool(os.fstat(descriptor).st_mode & 0o100)
-        return File(path, file.read(MOST_BYTES), is_executable)
+        return File(path, file.read(MOST_BYTES + 1), is_executable)
 
 
 def single_file(path: Path) -> Submission:
-    """A program that is one file; UsageError where that cannot be read."""
+    """A program that is one file; UsageError where that cannot be read, or is too large."""
     try:
-        content = path.read_bytes()
+        content = read(path.parent, path.name).content
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
+    if len(content) > MOST_BYTES:
+        raise UsageError(f"{path} has more than {MOST_BYTES >> 20} MiB.")
     name = PROGRAM + path.suffix
     return Submission(path.parent, name, (File(name, content, True),))

@@ -280,7 +280,8 @@ def read_living(pid: int) -> str:
     cannot be read (task_dump_owner()).
     """
     try:
-        with open(f"/proc/{pid}/status") as file:
+        # A process's name may be any bytes.
+        with open(f"/proc/{pid}/status", errors="backslashreplace") as file:
             status = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return ""
@@ -294,7 +295,7 @@ def observe_process(pid: int, status: str) -> Message:
         sockets: list[Json] = [
             [descriptor, *found]
             for descriptor in list_descriptors(pid)
-            if descriptor != CHANNEL_DESCRIPTOR and (found := read_socket(pid, pidfd, descriptor))
+            if (found := read_socket(pid, pidfd, descriptor))
         ]
     finally:
         os.close(pidfd)
@@ -332,6 +333,8 @@ def read_socket(pid: int, pidfd: int, descriptor: int) -> list[Json]:
         if not target.startswith("socket:["):
             return []
         with socket.socket(fileno=pidfd_getfd(pidfd, descriptor)) as copy:
+            if descriptor == CHANNEL_DESCRIPTOR and copy.family == socket.AF_UNIX:
+                return []  # an agent's channel
             options = (socket.SO_REUSEADDR, socket.SO_REUSEPORT)
             values = [bool(copy.getsockopt(socket.SOL_SOCKET, option)) for option in options]
     except OSError as error:

@@ -436,7 +436,7 @@ def read_tasks(pid: int, name: str) -> Iterator[str]:
     tasks = f"/proc/{pid}/task"
     for task in os.listdir(tasks):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            with open(f"{tasks}/{task}/{name}") as file:
+            with open(f"{tasks}/{task}/{name}", errors="backslashreplace") as file:
                 content = file.read()
             yield content
 

@@ -12,7 +12,7 @@ from labs.engine.backends.namespaces.missing import KERNEL_ALTERNATIVE, without_
 from labs.engine.catalogue import find_challenge
 from labs.engine.errors import CannotRun, ExitStatus, UsageError
 from labs.engine.exercises.progress import open_progress
-from labs.engine.exercises.workplace import Workplace
+from labs.engine.exercises.workplace import Workplace, usage_errors
 from labs.engine.runner import Options, run_labs, terminal_stream
 from labs.engine.translation import ENGLISH, check_language
 from labs.engine.views.exercise import ExerciseView
@@ -45,6 +45,7 @@ class Exercise:
         return Workplace(Path(self.entry.folder), self.challenge)
 
 
+@usage_errors()
 def check_exercise(name: str, options: CheckOptions) -> ExitStatus:
     """Run the check of an exercise; UNSOLVED where the program does not do what it is to do."""
     check_language(options.language)
@@ -62,6 +63,7 @@ def check_exercise(name: str, options: CheckOptions) -> ExitStatus:
     if workplace.is_untouched(submission):
         view.show_untouched(name, workplace.program)
         return ExitStatus.UNSOLVED
+    open_progress().change(name, lambda entry: entry or exercise.entry)  # it can be written to
     with workplace.busy():
         try:
             status = run_labs([Attempt(exercise.challenge, submission)], run_options)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from labs.engine.catalogue import find_challenge, find_challenges
 from labs.engine.errors import ExitStatus, UsageError
 from labs.engine.exercises.check import find_exercise, today
 from labs.engine.exercises.progress import Entry, open_progress
-from labs.engine.exercises.workplace import Workplace, usual_folder
+from labs.engine.exercises.workplace import Workplace, usage_errors, usual_folder
 from labs.engine.translation import check_language, read_translation
 from labs.engine.views.exercise import ExerciseView
 
-if TYPE_CHECKING:
-    from labs.engine.challenge import Challenge
 
-
+@usage_errors()
 def start_exercise(name: str, folder: str, seed: int | None, language: str) -> ExitStatus:
     """Put the template into the work folder, and show the task; again, where it was started."""
     view = make_view(language)
@@ -35,12 +32,13 @@ def start_exercise(name: str, folder: str, seed: int | None, language: str) -> E
 
     progress = open_progress()
     place = Workplace(Path(begin(progress.read().get(name)).folder), challenge)
-    is_new = place.fill()
+    there = place.fill()
     entry = progress.change(name, begin)
-    view.show_start(challenge, place.program, entry.seed, is_new=is_new)
+    view.show_start(challenge, there or place.program, entry.seed, is_new=there is None)
     return ExitStatus.PASSED
 
 
+@usage_errors()
 def give_hint(name: str, language: str) -> ExitStatus:
     """Show the hints that were given, and the next one."""
     view = make_view(language)
@@ -57,6 +55,7 @@ def give_hint(name: str, language: str) -> ExitStatus:
     return ExitStatus.PASSED
 
 
+@usage_errors()
 def show_solution(name: str, language: str) -> ExitStatus:
     """Show a program that passes, to who has passed; UsageError for others."""
     view = make_view(language)
@@ -70,6 +69,7 @@ def show_solution(name: str, language: str) -> ExitStatus:
     return ExitStatus.PASSED
 
 
+@usage_errors()
 def reset_exercise(name: str, language: str) -> ExitStatus:
     """Put the template into the work folder again; what was there is kept beside it."""
     view = make_view(language)
@@ -79,6 +79,7 @@ def reset_exercise(name: str, language: str) -> ExitStatus:
     return ExitStatus.PASSED
 
 
+@usage_errors()
 def show_progress(language: str) -> ExitStatus:
     """Show all exercises, and where one stands with each."""
     view = make_view(language)
@@ -91,14 +92,3 @@ def make_view(language: str) -> ExerciseView:
     """What shows exercises in a language; raises UsageError for one that there is not."""
     check_language(language)
     return ExerciseView(language)
-
-
-def find_next(challenges: list[Challenge], entries: dict[str, Entry]) -> Challenge | None:
-    """The first exercise that has not been passed."""
-    open_ones = (each for each in challenges if not passed(entries.get(each.name)))
-    return next(open_ones, None)
-
-
-def passed(entry: Entry | None) -> bool:
-    """Whether an exercise was passed."""
-    return bool(entry and entry.passed)

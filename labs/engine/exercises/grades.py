@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from labs.engine.errors import ExitStatus
 
 FORMAT = 1
-STEM = "grades"  # of the files' names
+TABLES = ("grades.json", "grades.csv")
 COLUMNS = ("learner", "exercise", "verdict", "met", "seconds", "stopped at", "advice", "text")
 
 
@@ -98,7 +98,7 @@ def open_table(folder: Path) -> Iterator[Callable[[Table], None]]:
 
     They are opened at once; UsageError where they cannot be.
     """
-    names = [folder / f"{STEM}{ending}" for ending in (".json", ".csv")]
+    names = [folder / name for name in TABLES]
     with contextlib.ExitStack() as stack:
         for name in names:
             stack.enter_context(converted(str(name)))

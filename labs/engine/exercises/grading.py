@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -15,11 +16,13 @@ from labs.engine.backends.namespaces.backend import open_namespaces
 from labs.engine.catalogue import find_challenges
 from labs.engine.classes.roster import FORMULA, Learner
 from labs.engine.errors import BindlabError, ExitStatus, UsageError, standard_output
-from labs.engine.exercises.grades import STEM, Grade, Table, open_table
+from labs.engine.exercises.grades import TABLES, Grade, Table, open_table
+from labs.engine.exercises.workplace import usage_errors
 from labs.engine.jobs import count_processors, work_off
 from labs.engine.layout import Layout
 from labs.engine.model import Advised, RunEnded, StepEnded, StepStarted, Verdict
 from labs.engine.runner import run_lab
+from labs.engine.strace import make_readable
 from labs.engine.submission import read_submission, single_file
 from labs.engine.translation import ENGLISH, check_language
 from labs.engine.views.grades import GradesView, open_report
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
 
     from labs.engine.challenge import Challenge
     from labs.engine.model import Event
-    from labs.engine.submission import Submission
 
 MOST_SECONDS = 180.0  # for one check
 MOST_JOBS = 64
@@ -57,14 +59,25 @@ class Entry:
     """A learner's submission of an exercise: a folder or a file."""
 
     learner: str
-    challenge: Challenge
+    challenge: Challenge | None
     path: Path
 
-    def read(self) -> Submission:
-        """The program; raises UsageError."""
-        return single_file(self.path) if self.path.is_file() else read_submission(self.path)
+    @property
+    def exercise(self) -> str:
+        """The exercise's name; empty where there is no submission of any."""
+        return self.challenge.name if self.challenge else ""
+
+    def read(self) -> Attempt:
+        """The program and what it is to do; raises UsageError. A link may lead anywhere."""
+        if self.challenge is None:
+            raise UsageError("No folder of this learner's has the name of an exercise.")
+        if self.path.is_symlink() or self.path.parent.is_symlink():
+            raise UsageError("It is a link, and no submission.")
+        read = single_file if self.path.is_file() else read_submission
+        return Attempt(self.challenge, read(self.path))
 
 
+@usage_errors()
 def grade_folder(options: GradeOptions) -> ExitStatus:
     """Check all submissions side by side; the status of the worst. Raises UsageError."""
     check_language(options.language)
@@ -109,21 +122,15 @@ def find_entries(folder: Path, name: str) -> list[Entry]:
     wanted = {name: challenges[name]} if name else challenges
     entries = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.stem == STEM:
+        if path.name.startswith(".") or path.name in TABLES:
             continue
-        if not path.name.isprintable():
-            raise UsageError(f"The name {path.name!r} has letters that cannot be shown.")
-        if path.name[0] in FORMULA:
-            raise UsageError(
-                f"{path} cannot be in a table: a spreadsheet would take the name for a formula."
-            )
-        below = [
-            Entry(path.name, wanted[each], path / each) for each in wanted if (path / each).is_dir()
-        ]
-        if not below and name and (path.is_dir() or path.is_file()):
-            below = [Entry(path.name if path.is_dir() else path.stem, wanted[name], path)]
-        entries += below
-    if not entries:
+        learner = name_learner(path)
+        found = [each for each in wanted if os.path.isdir(path / each)]
+        entries += [Entry(learner, wanted[each], path / each) for each in found]
+        if not found and (name or os.path.isdir(path)):
+            # Whoever has none that is asked for gets a row that says so.
+            entries.append(Entry(learner, wanted[name] if name else None, path))
+    if not any(entry.challenge for entry in entries):
         raise UsageError(
             f"There is no submission in {folder}.",
             "One is LEARNER/EXERCISE with a program in it; with --name EXERCISE also LEARNER or "
@@ -132,10 +139,17 @@ def find_entries(folder: Path, name: str) -> list[Entry]:
     return entries
 
 
+def name_learner(path: Path) -> str:
+    """The learner's name, as a table and a terminal can have it."""
+    name = path.name if os.path.isdir(path) else path.stem
+    shown = make_readable(name)
+    return f"'{shown}" if shown[0] in FORMULA else shown
+
+
 def check_entry(entry: Entry, seed: int | None, language: str) -> Grade:
     """Check one submission, with the ports and users of the learner's name; raises CannotRun."""
     try:
-        attempt = Attempt(entry.challenge, entry.read())
+        attempt = entry.read()
     except UsageError as error:
         return fail(entry, error)
     layout = Layout(Learner(entry.learner).seed if seed is None else seed)
@@ -148,7 +162,7 @@ def check_entry(entry: Entry, seed: int | None, language: str) -> Grade:
 
 def summarize(entry: Entry, events: Sequence[Event], seconds: float) -> Grade:
     """What a check came to, by its events."""
-    grade = Grade(entry.learner, entry.challenge.name, ExitStatus.FAILED, seconds=seconds)
+    grade = Grade(entry.learner, entry.exercise, ExitStatus.FAILED, seconds=seconds)
     title = ""
     for event in events:
         match event:
@@ -169,4 +183,4 @@ def summarize(entry: Entry, events: Sequence[Event], seconds: float) -> Grade:
 def fail(entry: Entry, error: BindlabError) -> Grade:
     """The row of what could not be checked; where that is the submission's, it is unsolved."""
     status = ExitStatus.UNSOLVED if isinstance(error, UsageError) else error.status
-    return Grade(entry.learner, entry.challenge.name, status, text=error.message)
+    return Grade(entry.learner, entry.exercise, status, text=error.message)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labs.engine.errors import UsageError
-from labs.engine.submission import PROGRAM, list_files, read_submission
+from labs.engine.submission import PROGRAM, list_files, list_programs, read_submission
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,19 +40,20 @@ class Workplace:
         """Where the template is put."""
         return self.path / TEMPLATE
 
-    def fill(self) -> bool:
-        """Put the template there, if there is no program yet; whether it was put.
+    def fill(self) -> Path | None:
+        """Put the template there, if there is no program yet; the program that is, None for none.
 
-        UsageError where that cannot be.
+        UsageError where it cannot be put.
         """
-        if self.path.is_dir() and any(self.path.glob(f"{PROGRAM}*")):
-            return False
+        if self.path.is_dir() and (there := list_programs(self.path)):
+            return there[0]
         self._put(self.challenge.template)
-        return True
+        return None
 
-    def reset(self) -> Path | None:
-        """Put the template there again; where what was there before is now, None for nowhere."""
-        kept = self._set_aside() if self.program.exists() else None
+    def reset(self) -> list[Path]:
+        """Put the template there again; where the programs of before are now."""
+        there = list_programs(self.path) if self.path.is_dir() else []
+        kept = [self._set_aside(path) for path in there]
         self._put(self.challenge.template)
         return kept
 
@@ -105,14 +106,24 @@ class Workplace:
                 f"Cannot write {self.program}: {error.strerror}.", "--folder FOLDER names another."
             ) from error
 
-    def _set_aside(self) -> Path:
-        """Give the program another name, one that no file has; it is not executable there."""
-        for number in count(1):
-            kept = self.path / f"before-reset-{number}.py"
-            if not kept.exists():
-                self.program.rename(kept)
-                return kept
-        raise AssertionError
+    def _set_aside(self, path: Path) -> Path:
+        """Give a program another name, one that no file has."""
+        ending = path.name.removeprefix(PROGRAM)
+        names = (self.path / f"before-reset-{number}{ending}" for number in count(1))
+        kept = next(name for name in names if not name.exists())
+        path.rename(kept)
+        return kept
+
+
+@contextlib.contextmanager
+def usage_errors() -> Iterator[None]:
+    """What the user's folders and files do not let be done, as a UsageError that names them."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or isinstance(error, BrokenPipeError):
+            raise
+        raise UsageError(f"Cannot use {error.filename}: {error.strerror}.") from error
 
 
 def usual_folder(name: str) -> Path:

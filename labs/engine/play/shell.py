@@ -98,8 +98,8 @@ class Shell:
         except BindlabError as error:
             with contextlib.suppress(OSError):
                 connection.sendall(f"{error.message}\n".encode())
-        except OSError:
-            pass  # whoever asked has left
+        except (OSError, ValueError):
+            pass  # whoever asked has left, or asked nothing that can be read
         finally:
             for descriptor in streams:
                 os.close(descriptor)

@@ -106,10 +106,10 @@ class ExerciseView:
         fence = "```"
         self._show_markdown(f"{fence}python\n{challenge.solution.read_text()}{fence}")
 
-    def show_reset(self, program: Path, kept: Path | None) -> None:
+    def show_reset(self, program: Path, kept: Sequence[Path]) -> None:
         """The template is there again."""
-        if kept:
-            self._print(self._say("What was there is kept in {kept}.", {"kept": kept}))
+        for path in kept:
+            self._print(self._say("What was there is kept in {kept}.", {"kept": path}))
         self._print(self._say("The program to begin with is {program}.", {"program": program}))
 
     def show_progress(

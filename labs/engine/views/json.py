@@ -137,7 +137,7 @@ def open_replacement(path: Path) -> Iterator[TextIO]:
             descriptor = create_aside(aside, folder, stack)
         except OSError as error:
             raise unwritable(path, error) from error
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as stream:
             if mode is not None:
                 os.fchmod(descriptor, mode)
             yield stream
@@ -198,7 +198,7 @@ def create_aside(name: str, folder: int, stack: contextlib.ExitStack) -> int:
 def open_directly(path: Path) -> TextIO:
     """The file, open for writing as it is; UsageError where it cannot be."""
     try:
-        return path.open("w", encoding="utf-8")
+        return path.open("w", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise unwritable(path, error) from error
 

@@ -83,7 +83,7 @@ class PipeConsole(Console):
     def write_line(self, text: Text | None = None) -> None:
         """Write a line, an empty one without a text; OutputLost or EngineError where it cannot."""
         try:
-            self.print(text or Text(), soft_wrap=True)
+            self.print(cleaned(text or Text()), soft_wrap=True)
         except OSError as error:
             raise output_error(error) from error
 
@@ -92,6 +92,18 @@ class PipeConsole(Console):
         for line in text.wrap(self, min(self.width, TEXT_WIDTH) - INDENT):
             line.rstrip()
             yield Text(" " * INDENT) + line
+
+
+def cleaned(text: Text) -> Text:
+    """A text without what a terminal would do instead of showing it: names may be any bytes."""
+    if text.plain.isprintable():
+        return text
+    shown = text.copy()
+    shown.plain = "".join(
+        letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}"
+        for letter in text.plain
+    )
+    return shown
 
 
 def make_console(stream: TextIO) -> PipeConsole:
@@ -370,7 +382,7 @@ class TerminalView:
     def _flush(self) -> None:
         """Write what has come together: one call of the console for many lines is far cheaper."""
         lines, self._lines = self._lines, []
-        self._console.print(Text("\n").join(lines), soft_wrap=True)
+        self._console.print(Text("\n").join(map(cleaned, lines)), soft_wrap=True)
 
 
 def fitted(rows: Sequence[Sequence[str]], width: int) -> list[str]:
