@@ -43,20 +43,20 @@ OUTSIDE = (-512, -256, -64, -1, 100, 164, 356, 612)
         ),
         (
             "Load the port (0x28). Jump if it is greater than or equal to FIRST (0x35), jump if it "
-            "is greater than LAST (0x25), both with the number of instructions to be left out. "
-            "Then two answers: return 0 or 1 (0x06)."
+            "is greater than LAST (0x25), each with the number of instructions to skip. Then two "
+            "answers: return 0 or 1 (0x06)."
         ),
     ),
     advice={
         "members": "Port {port} has {count} listeners. It takes two, both with SO_REUSEPORT set "
         "before bind().",
-        "mixed": "Connections from inside and from outside of the range are in one queue. Without "
-        "a program the hash chooses; and to look at the port after accept() is too late, for by "
+        "mixed": "Connections from inside and outside the range are in one queue. Without a "
+        "program the hash chooses; and to look at the port after accept() is too late, for by "
         "then the connection is in its queue. If you have a program, BPF loads numbers in the "
         "host's order: htons() is wrong here.",
-        "same": "All connections came to one listener, from whatever port. Your program answers "
-        "always the same: what it loads is not the client's port. Offset 0 is behind the TCP "
-        "header, and a load from where nothing is ends the program with 0.",
+        "same": "All connections came to one listener, from whatever port. Your program always "
+        "answers the same: what it loads is not the client's port. Offset 0 is behind the TCP "
+        "header, and a load from beyond the packet ends the program with 0.",
         "edge": "Only ports at the ends of the range are wrong: {ports}. FIRST and LAST belong to "
         "it.",
         "full": "No connection could be made from port {client}: there is no room in the queues.",
@@ -164,7 +164,7 @@ def answer_all(
     with trial.step(
         "It goes on, and the clients read their answers",
         expect=exactly(len(waiting), "right answers"),
-        why="Each listener is served by whoever accepts from it: here that alone says what the "
+        why="Each listener is served by whoever accepts from it: here that alone decides what the "
         "client is told.",
     ) as step:
         trial.go_on(program.host, program.host.holders(port))

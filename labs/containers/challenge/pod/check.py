@@ -27,9 +27,9 @@ REQUESTS = 40  # by a hash over two: one of them gets none in 1 of 2 ** 39 runs
             "by root."
         ),
         (
-            "PORT takes SO_REUSEPORT and one user on all sides, and a socket has the user of the "
-            "moment in which socket() was called. ADMIN is the opposite: a port that nobody shares "
-            "is a lock, held by whoever was the first to bind() it."
+            "PORT takes SO_REUSEPORT and one user on all sides, and a socket belongs to the "
+            "effective uid of the moment in which socket() was called. ADMIN is the opposite: a "
+            "port that nobody shares is a lock, held by whoever was the first to bind() it."
         ),
         (
             "Become UID before the first socket(). Set SO_REUSEPORT for PORT and nothing for "

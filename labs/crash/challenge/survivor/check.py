@@ -16,16 +16,16 @@ CLIENTS = 20
     title="Let several serve, so that nothing is lost with one that hangs or dies",
     hints=(
         (
-            "In the lab the members of a reuseport group had a queue each, and who waited at the "
-            "one that hung was lost with it. In its last steps nobody was."
+            "In the lab the members of a reuseport group had a queue each, and whoever waited at "
+            "the one that hung was lost with it. In its last steps nobody was."
         ),
         (
             "With one queue for all, whoever is free takes the next client. No client is any "
             "server's before accept(), and so none is lost with a server."
         ),
         (
-            "Make one listener and then fork COUNT children, each with a loop around accept() and "
-            "nothing that they would have to wait for each other. The parent waits for all of them."
+            "Make one listener, then fork COUNT children. Each calls accept() in a loop, and none "
+            "ever waits for another. The parent waits for all of them."
         ),
     ),
     advice={
@@ -36,8 +36,7 @@ CLIENTS = 20
         "it waits for what another one has, a lock for example: accept() needs none.",
         "reset": "The clients that waited were lost when one server died: the others have closed "
         "the port, or ended with it.",
-        "silent": "Not every client was answered. Each connection gets the server's name, and is "
-        "closed then.",
+        "silent": "Not every client was answered. Each connection gets NAME, and is then closed.",
     },
 )
 def survivor(trial: Trial) -> None:
@@ -49,8 +48,8 @@ def survivor(trial: Trial) -> None:
     with trial.step(
         "Your program starts {count} servers on port {port}",
         expect=exactly(SERVERS, "processes that serve"),
-        why="Whoever has a listener may accept. The first process counts if nobody else is "
-        "missing.",
+        why="Whoever has the listener may accept. The first process may be one of those that "
+        "serve.",
         count=SERVERS,
         port=port,
     ) as step:
@@ -60,10 +59,10 @@ def survivor(trial: Trial) -> None:
         step.measured(min(len(server.holders(port)), SERVERS))
 
     with trial.step(
-        "All but one hang, each is that one in turn, and {count} clients come each time",
+        "All but one hang, each in turn is the one left, and {count} clients come each time",
         expect=exactly(CLIENTS * SERVERS, "answers"),
-        why="Who hangs does not call accept(). With one queue the clients do not notice: the next "
-        "accept() is somebody else's.",
+        why="A process that hangs does not call accept(). With one queue the clients do not "
+        "notice: the next accept() is somebody else's.",
         count=CLIENTS,
     ) as step:
         servers = find_servers(program, port)

@@ -28,7 +28,7 @@ HELPER = Path(__file__).with_name("address.py")
     ),
     advice={
         "absent": "bind() was refused: the host does not have the address {address}, and without "
-        "more bind() takes only what is there.",
+        "an option bind() takes only what is there.",
         "wildcard": "bind() was refused: on all addresses port {port} meets that of Bob's server, "
         "which has it on the host's own address.",
         "waits": "Your program runs, but has no listener on {address}. It is to listen before the "
@@ -36,8 +36,8 @@ HELPER = Path(__file__).with_name("address.py")
         "elsewhere": "Your program listens on port {port} of another address, not of {address}.",
         "device": "Clients of {address} were refused, though your program has a listener there. Is "
         "it bound to a device on which they do not come?",
-        "silent": "Not every client was answered. Each connection gets the name, and is closed "
-        "then.",
+        "silent": "Not every client was answered. Each connection gets the name, and is then "
+        "closed.",
         "bob": "Bob's server does not get its clients any more.",
     },
 )

@@ -15,8 +15,8 @@ LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
             "steps of the lab in which Alice asks for :: and Bob is there already."
         ),
         (
-            "A dual-stack :: is all IPv4 addresses too, so Bob's one is in its way, as it is in "
-            "that of 0.0.0.0. IPV6_V6ONLY, before bind(), makes :: meet no IPv4 address."
+            "A dual-stack :: is all IPv4 addresses too, so Bob's address is in its way, as it is "
+            "in the way of 0.0.0.0. IPV6_V6ONLY, before bind(), makes :: meet no IPv4 address."
         ),
         (
             "Two sockets: one for :: with IPV6_V6ONLY, one of IPv4 for ADDRESS alone. Wait for "
@@ -28,10 +28,10 @@ LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
         "addresses is refused: 0.0.0.0 is that, and so is a :: that is dual-stack.",
         "late": "IPV6_V6ONLY has to be set before bind(): on a socket that is bound it is EINVAL.",
         "half": "Nobody listens for {family} clients on port {port}: they were refused.",
-        "turns": "Some clients were not answered. Who waits in accept() of one socket does not "
-        "see the client of the other: wait for both at once.",
-        "mapped": "An IPv4 client was told an address that begins with ::ffff:. So an IPv6 socket "
-        "writes IPv4 addresses; the client knows its own without.",
+        "turns": "Some clients were not answered. A process that waits in accept() on one socket "
+        "does not see the clients of the other: wait for both at once.",
+        "mapped": "An IPv4 client was told an address that begins with ::ffff:. That is how an "
+        "IPv6 socket writes IPv4 addresses; the client knows its own without it.",
         "wrong": "Not every client was told its own address, and no more: neither a port nor "
         "anything else.",
         "narrow": "Clients of ::1 were not answered: all IPv6 addresses are asked for.",

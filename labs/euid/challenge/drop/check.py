@@ -11,8 +11,8 @@ NEEDED = ("CAP_NET_BIND_SERVICE", "CAP_SETUID", "CAP_SETGID")
     title="Start as root, take a low port, end as another user, and still share it",
     hints=(
         (
-            "Who is Alice before socket() has Alice's socket, as in the exercise share. But who is "
-            "Alice at bind() has no low port. Must it be one order or the other?"
+            "Whoever is Alice before socket() has Alice's socket, as in the exercise share. But "
+            "whoever is Alice at bind() gets no low port. Does it have to be one or the other?"
         ),
         (
             "A socket's user is the effective uid of the moment in which socket() is called. A low "
@@ -24,16 +24,16 @@ NEEDED = ("CAP_NET_BIND_SERVICE", "CAP_SETUID", "CAP_SETGID")
         ),
     ),
     advice={
-        "refused": "bind() on port {port} was refused: only who has CAP_NET_BIND_SERVICE may have "
-        "a port below 1024, and a process has lost it when its effective uid is no longer 0.",
+        "refused": "bind() on port {port} was refused: only a process that has "
+        "CAP_NET_BIND_SERVICE may have a port below 1024, and it has lost that when its effective "
+        "uid is no longer 0.",
         "roots": "The port is open, but its socket is root's (uid 0): that was the effective uid "
         "when socket() was called. Who has the socket now makes no difference.",
         "again": "The processes could be root again: not all four of their uids are {uid}, or they "
         "have capabilities left. seteuid() leaves the real and the saved uid as they are.",
         "alone": "A second server cannot share the port: both sockets need SO_REUSEPORT, before "
         "bind().",
-        "silent": "Not every client was answered. Each connection gets the server's name, and is "
-        "closed then.",
+        "silent": "Not every client was answered. Each connection gets NAME, and is then closed.",
     },
 )
 def drop(trial: Trial) -> None:

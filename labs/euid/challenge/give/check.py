@@ -26,14 +26,13 @@ REQUESTS = 40
         "setuid": "It has tried to change its uid, without CAP_SETUID. It has to stay root, and so "
         "it is the socket that has to change.",
         "denied": "A call was not permitted to it: CAP_CHOWN is all that it has.",
-        "roots": "The socket is root's (uid 0), and Alice's cannot join it. Whose a socket is can "
+        "roots": "The socket is root's (uid 0), and Alice's cannot join it. A socket's owner can "
         "be changed: look at the lab's step on fchown().",
         "alone": "The socket is Alice's, and shares its port with nobody: all sockets on it need "
         "SO_REUSEPORT, before bind().",
         "late": "The second copy was refused by bind(): its socket was root's at that moment, "
-        "beside Alice's. It was to be given away before.",
-        "silent": "Not every client was answered. Each connection gets the server's name, and is "
-        "closed then.",
+        "beside Alice's. It has to be given away before that.",
+        "silent": "Not every client was answered. Each connection gets NAME, and is then closed.",
     },
 )
 def give(trial: Trial) -> None:
@@ -66,7 +65,7 @@ def give(trial: Trial) -> None:
         shared = alice.listen(port, reuseport=True)
 
     with trial.step(
-        "Another root asks for it, with a socket of root's",
+        "Another process of root's asks for it, with a socket of root's",
         expect=EADDRINUSE.by("bind"),
         why="The group is Alice's now. To this rule root is one more stranger.",
     ):
@@ -109,7 +108,8 @@ def serve(trial: Trial, server: Host, client: Process, port: int) -> None:
     with trial.step(
         "{count} clients come",
         expect=exactly(REQUESTS, "answers"),
-        why="Whose a listener is makes no difference to who may accept: that takes a descriptor.",
+        why="Who owns a listener makes no difference to who may accept: that takes a descriptor, "
+        "and no more.",
         count=REQUESTS,
     ) as step:
         answers = trial.ask(client, (server.ipv4, port), REQUESTS)

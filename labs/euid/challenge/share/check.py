@@ -8,15 +8,15 @@ NEEDED = ("CAP_SETUID", "CAP_SETGID")
 
 @challenge(
     "share",
-    title="Start as root, and share the port with the user that one becomes",
+    title="Start as root, and share the port with the user that you become",
     hints=(
         (
             "Look at the step of the lab in which root makes a socket, becomes Alice for good, and "
             "is refused. Your program is where that root is."
         ),
         (
-            "A socket belongs to who called socket(), and to nobody else later. What becomes of "
-            "the process does not change it."
+            "A socket belongs to whoever called socket(), and to nobody else later. What becomes "
+            "of the process does not change it."
         ),
         (
             "Become the user first: the groups, then the gid, then the uid. After that make the "
@@ -28,12 +28,11 @@ NEEDED = ("CAP_SETUID", "CAP_SETGID")
         "process became Alice. bind() compares the sockets.",
         "effective": "The socket is root's (uid 0), for the effective uid of its process is 0. The "
         "real uid does not count.",
-        "denied": "It could not become the user: who has given up root's uid may not change "
+        "denied": "It could not become the user: whoever has given up root's uid may not change "
         "anything more, the groups and the gid included.",
         "alone": "The socket is Alice's, and shares its port with nobody: all sockets on it need "
         "SO_REUSEPORT, before bind().",
-        "silent": "Not every client was answered. Each connection gets the server's name, and is "
-        "closed then.",
+        "silent": "Not every client was answered. Each connection gets NAME, and is then closed.",
     },
 )
 def share(trial: Trial) -> None:
@@ -57,7 +56,7 @@ def share(trial: Trial) -> None:
         "Alice herself listens on the same port",
         expect=OK,
         why="Both sockets are hers: bind() compares the owners of the sockets "
-        "(inet_csk_bind_conflict()), and asks for no process.",
+        "(inet_csk_bind_conflict()), and does not ask about processes.",
     ) as step:
         step.advise("alone")
         step.advise("late", when=owner(server, port) == 0)

@@ -43,8 +43,8 @@ MOST = 50  # processes that a sandbox lets a program have
         "one's socket had it. They need one socket, and not one each.",
         "apart": "Port {port} has {count} listeners, and so as many queues. What waits in one of "
         "them is lost with its process.",
-        "alone": "The listener is held by {count} of the processes that were asked for. fork() "
-        "hands it down only if it is there before.",
+        "alone": "The listener is held by {count} of your processes, fewer than were asked for. "
+        "fork() hands it down only if it is there before.",
         "strange": "A client was answered {answer}: that is not the pid of a process of yours.",
         "idle": "{count} different processes have answered, were stopped, and then nobody did. "
         "Whoever holds the listener has to accept connections too.",
@@ -107,10 +107,10 @@ def find_crew(trial: Trial, program: Program, client: Process, port: int) -> lis
     """Stop whoever answers, so that it has to be another one the next time: who has answered."""
     found: list[ProcessRow] = []
     with trial.step(
-        "A client comes, and who has answered is stopped; and so on, {count} times",
+        "A client comes, and the process that answers is stopped; and so on, {count} times",
         expect=exactly(CREW, "processes that answered"),
-        why="Who is stopped takes nothing from the queue, and the others do. In a sandbox a "
-        "process has another pid than on its host (NSpid in /proc/PID/status).",
+        why="A process that is stopped takes nothing from the queue, and the others do. In a "
+        "sandbox a process has another pid than on the host (NSpid in /proc/PID/status).",
         count=CREW,
     ) as step:
         while len(found) < CREW:

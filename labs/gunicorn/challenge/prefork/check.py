@@ -14,8 +14,8 @@ REQUESTS = 20
     title="More workers and fewer by signal, as gunicorn does, and no client lost",
     hints=(
         (
-            "The arbiter knows how many workers there are to be. A signal changes that number; "
-            "what it does then is to compare it with those that there are."
+            "The arbiter knows how many workers there are to be. A signal changes that number; all "
+            "that is left is to compare it with how many there are."
         ),
         (
             "A worker that is one too many is told to finish, not killed. And a worker that has "

@@ -27,8 +27,8 @@ REQUESTS = 20  # to each
         ),
         (
             "One message may carry several descriptors. The receiver says how many it has room "
-            "for, and what does not fit is closed. Which is which, their order says, or "
-            "getsockname()."
+            "for, and what does not fit is closed. Their order, or getsockname(), tells which is "
+            "which."
         ),
         (
             "The old one waits by select() for its three listeners and its UNIX socket. When "
@@ -75,7 +75,7 @@ def baton(trial: Trial) -> None:
         step.measured(len(before))
 
     with trial.step(
-        "A client is with it at each, {count} wait at each, and a new process starts",
+        "It has one client of each listener, {count} more wait at each, and a new process starts",
         expect=exactly(len(addresses), "of these listeners in the new process"),
         why="A message over a UNIX socket has brought them (SCM_RIGHTS).",
         count=WAITING,
@@ -150,7 +150,7 @@ def finish(
     with trial.step(
         "Nobody is left with the old process",
         expect=exactly(1, "process that has ended with status 0"),
-        why="Its copies of the listeners are closed with it, and theirs is not the last close.",
+        why="Its copies of the listeners are closed with it, and that is not the last close.",
     ) as step:
         old.host.show()
         trial.settle(lambda: old.status is not None)

@@ -63,13 +63,13 @@ class Woken:
     advice={
         "few": "Only {count} processes have a listener on port {port}: four have to wait.",
         "busy": "Some of your processes run although nobody has connected: they ask again and "
-        "again. A process that waits sleeps inside of a system call until it is woken.",
+        "again. A process that waits sleeps inside a system call until it is woken.",
         "polls": "Nobody came, and your processes woke {count} times in half a second: they wait "
         "with a short timeout, and look again and again.",
         "strange": "A client was answered {answer}: that is not the pid of a process of yours that "
         "has a listener.",
         "silent": "Not every client was answered. Each connection gets the pid of the process that "
-        "has accepted it, and is closed then.",
+        "has accepted it, and is then closed.",
         "herd": "For each connection others woke as well: {count} times in vain. epoll, poll and "
         "select tell all who watch a listener, unless they ask to be exclusive; and the end of a "
         "file's lock wakes all who wait for it.",
@@ -118,7 +118,7 @@ def rest(trial: Trial, program: Program, port: int) -> None:
     with trial.step(
         "Nobody has connected yet",
         expect=exactly(0, "processes that do not sleep"),
-        why="Who waits in a system call takes no time of the processor.",
+        why="A process that waits in a system call takes no processor time.",
     ) as step:
         server.show()
         trial.settle(lambda: not count_awake(), seconds=3)
@@ -148,8 +148,8 @@ def wake(trial: Trial, program: Program, client: Process, port: int) -> None:
     with trial.step(
         "{count} connections come, each when all of them sleep",
         expect=between(0, SPARE, "wake-ups of processes that did not get the connection"),
-        why="A connection wakes those who wait at its listener (sock_def_readable()). Of "
-        "exclusive waiters it is one (__wake_up_common()).",
+        why="A connection wakes those who wait at its listener (sock_def_readable()). Of the "
+        "exclusive waiters it wakes one (__wake_up_common()).",
         count=CONNECTIONS,
     ) as step:
         woken = ask_sleepers(trial, program, client, port)
@@ -161,7 +161,7 @@ def wake(trial: Trial, program: Program, client: Process, port: int) -> None:
     with trial.step(
         "Were all of them answered?",
         expect=exactly(CONNECTIONS, "answers with the pid of one of them"),
-        why="Who was woken has got the connection.",
+        why="The process that was woken has got the connection.",
     ) as step:
         client.host.show()
         step.advise("silent")
@@ -193,7 +193,7 @@ def replace(trial: Trial, program: Program, client: Process, port: int) -> None:
     server = program.host
     killed: list[ProcessRow] = []
     with trial.step(
-        "A client comes, and who has answered is killed; and so on, {count} times",
+        "A client comes, and the process that answers is killed; and so on, {count} times",
         expect=exactly(PROCESSES, "processes that answered"),
         why="Only one wakes, and still each of them is there for the next connection.",
         count=PROCESSES,

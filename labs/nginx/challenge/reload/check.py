@@ -32,7 +32,8 @@ REQUESTS = 20
         ),
         (
             "The master keeps the listener, reads the file, forks new workers, and tells the old "
-            "ones to finish: to accept nobody any more, to answer whom they have, and to end."
+            "ones to finish: to accept nobody any more, to answer the clients that they have, and "
+            "to end."
         ),
         (
             "A worker that waits in accept() does not see a flag. Let it wait in select() for the "
@@ -46,9 +47,9 @@ REQUESTS = 20
         "without it. Workers are to finish first.",
         "queue": "The clients that waited were lost: the listener was closed. A reload needs no "
         "other one.",
-        "old": "SIGHUP has changed nothing: all clients get the old answer still.",
-        "mixed": "Some clients get the old answer still: old workers have not ended, and accept. "
-        "Who waits in accept() is not woken by a flag.",
+        "old": "SIGHUP has changed nothing: all clients still get the old answer.",
+        "mixed": "Some clients still get the old answer: old workers have not ended, and accept. A "
+        "worker that waits in accept() is not woken by a flag.",
         "new": "The client that had come before the reload got the new answer. Its worker is to "
         "finish with the configuration that it has begun with.",
         "left": "Old workers have nobody to serve any more, and have not ended.",

@@ -10,7 +10,7 @@ REQUESTS = 40
     title="Serve a port from a process that has no network",
     hints=(
         (
-            "Who is in an empty network namespace can open any port there, and nobody will ever "
+            "A process in an empty network namespace can open any port there, and nobody will ever "
             "come. But a socket is in the namespace in which it was made, whoever holds it."
         ),
         (
@@ -25,7 +25,7 @@ REQUESTS = 40
         ),
     ),
     advice={
-        "home": "The process that is to serve is in the network of its host still: unshare() comes "
+        "home": "The process that is to serve is still in the network of its host: unshare() comes "
         "first, before give is started.",
         "inside": "The process that serves has opened the port itself, in its own namespace. On "
         "the host nobody listens.",
@@ -33,10 +33,10 @@ REQUESTS = 40
         "namespace in which it was bound. A path does not.",
         "denied": "Carol was not permitted what she needs: to connect to a UNIX socket with a path "
         "takes the right to write to it, and Alice's umask leaves that to Alice.",
-        "kept": "A process in the host's network has the listener still: the only descriptors are "
+        "kept": "A process in the host's network still has the listener: the only descriptors are "
         "to be where there is no network.",
         "silent": "Not every client was answered. Each connection gets the server's name, and is "
-        "closed then.",
+        "then closed.",
     },
 )
 def parcel(trial: Trial) -> None:

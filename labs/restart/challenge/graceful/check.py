@@ -36,7 +36,7 @@ WAITING = 8
         "not end an accept() or a select() that nobody else wakes: Python calls it again.",
         "status": "All were answered, but the program has ended with status {status}, as if "
         "something had gone wrong.",
-        "left": "The program has ended, and somebody listens on its port still: a process that it "
+        "left": "The program has ended, and somebody still listens on its port: a process that it "
         "has left behind.",
     },
 )

@@ -32,12 +32,12 @@ REQUESTS = 40
         "nobody to start another.",
         "closed": "The clients were reset: the listener on port {port} was closed with the worker, "
         "for nobody else had it. The next worker has opened another.",
-        "never": "The clients wait still: no worker has come in the place of the one that was "
-        "killed.",
-        "once": "A worker was replaced, but not every time: this was the end of number {number}.",
+        "never": "The clients are still waiting: no worker has come in the place of the one that "
+        "was killed.",
+        "once": "A worker was replaced, but not every time: number {number} was not.",
         "ended": "The supervisor has ended when its worker did, and the listener with it.",
         "silent": "Not every client was answered. Each connection gets the server's name, and is "
-        "closed then.",
+        "then closed.",
     },
 )
 def respawn(trial: Trial) -> None:

@@ -18,7 +18,8 @@ USERS = ("alice", "bob", "carol")
 
 @challenge(
     "rebind",
-    title="Three users hold one port, one listens, and when it dies the next takes over",
+    title="Let three users hold one port, one of them listen, and the next take over when that one "
+    "dies",
     hints=(
         (
             "Several sockets may be bound to one port as long as none listens: see the first steps "
@@ -26,7 +27,7 @@ USERS = ("alice", "bob", "carol")
         ),
         (
             "All three set SO_REUSEADDR, before bind(). listen() asks for the port once more, and "
-            "who is late gets EADDRINUSE from it. That is an answer and no reason to end: the "
+            "whoever is late gets EADDRINUSE from it. That is an answer and no reason to end: the "
             "socket is still bound."
         ),
         (
@@ -42,16 +43,16 @@ USERS = ("alice", "bob", "carol")
         "SO_REUSEPORT, and that is for one user alone.",
         "early": "Port {port} has a listener before anybody was told to listen. Then nobody else "
         "can bind there.",
-        "unbound": "CONTROL is open, but port {port} was not bound: a stranger got it. Who stands "
-        "by holds the port, with a socket that does not listen.",
+        "unbound": "CONTROL is open, but port {port} was not bound: a stranger got it. A copy that "
+        "stands by holds the port, with a socket that does not listen.",
         "gave-up": "The copy that was told to listen while another listens has ended. listen() "
         "said EADDRINUSE, and nothing worse: its socket is still bound, and its turn may come.",
-        "liar": "What was answered at CONTROL is not what the kernel says: yes is for who listens "
-        "now, no for who was refused.",
+        "liar": "What was answered at CONTROL is not what the kernel says: yes is for a copy that "
+        "listens now, no for one that was refused.",
         "lost": "The listener is dead, and the next copy was told to listen, but does not. The "
         "socket that it had bound at first could have.",
         "silent": "Not every client was answered by the copy that listens. Each connection gets "
-        "its name, and is closed then.",
+        "its name, and is then closed.",
     },
 )
 def rebind(trial: Trial) -> None:
@@ -115,7 +116,7 @@ def refuse_stranger(trial: Trial, stranger: Process) -> None:
     with trial.step(
         "Nobody serves port {port}; Dave, a stranger, asks for it without any option",
         expect=EADDRINUSE.by("bind"),
-        why="Sockets that are bound hold the port, against all who have not the option.",
+        why="Sockets that are bound hold the port, against everybody without the option.",
         port=port,
     ) as step:
         step.advise("unbound", port=port)
@@ -174,7 +175,7 @@ def serve(trial: Trial, client: Process, copy: Program) -> None:
     with trial.step(
         "{count} clients come to port {port}",
         expect=exactly(REQUESTS, "answers of the one that listens"),
-        why="Who is only bound gets no client.",
+        why="A copy that is only bound gets no client.",
         count=REQUESTS,
         port=trial.port(8080),
     ) as step:

@@ -28,9 +28,9 @@ FEWEST = 3
             "who could still have accepted them?"
         ),
         (
-            "Only who holds the listener can accept what waits there, and close() resets the rest. "
-            "So on SIGTERM accept first, until nothing waits, and close then. To find out that "
-            "nothing waits, accept() must not block."
+            "Only a process that holds the listener can accept what waits there, and close() "
+            "resets the rest. So on SIGTERM accept first, until nothing waits, and close then. To "
+            "find out that nothing waits, accept() must not block."
         ),
         (
             "Wait with a selector for two things: the listener, which does not block, and the "
@@ -51,7 +51,7 @@ FEWEST = 3
         "status": "The copy has ended, but not by itself and with status 0: it was {status}. A "
         "negative number is that of the signal which ended it.",
         "silent": "Not every client was answered. Each connection gets the name of the copy, and "
-        "is closed then.",
+        "is then closed.",
     },
 )
 def drainer(trial: Trial) -> None:

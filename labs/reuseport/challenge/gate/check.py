@@ -23,7 +23,8 @@ REQUESTS = 40
         ),
         (
             "With SO_REUSEADDR anybody may bind as long as nobody listens. Without any option "
-            "nobody may, your second copy neither. With SO_REUSEPORT only sockets of your user may."
+            "nobody may, not even your second copy. With SO_REUSEPORT only sockets of your user "
+            "may."
         ),
         (
             "SO_REUSEPORT alone, then bind(PORT); only then listen on CONTROL, accept there once, "
@@ -41,7 +42,7 @@ REQUESTS = 40
         "in beside it, not even one of the same user.",
         "shut": "A client has come to CONTROL, and port {port} has no listener of that copy.",
         "silent": "Not every client was answered with the name of a copy whose gate is open. Each "
-        "connection gets the name, and is closed then.",
+        "connection gets the name, and is then closed.",
     },
 )
 def gate(trial: Trial) -> None:
@@ -139,8 +140,8 @@ def serve(trial: Trial, client: Process, server: Host, names: list[str]) -> None
     with trial.step(
         "{count} clients come to port {port}",
         expect=exactly(REQUESTS, "answers of copies whose gate is open"),
-        why="A hash picks one of those that listen (reuseport_select_sock()); who is only bound is "
-        "not among them.",
+        why="A hash picks one of those that listen (reuseport_select_sock()); a socket that is "
+        "only bound is not among them.",
         count=REQUESTS,
         port=trial.port(8080),
     ) as step:

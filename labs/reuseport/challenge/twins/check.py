@@ -18,10 +18,10 @@ REQUESTS = 40
 
 @challenge(
     "twins",
-    title="Two copies of a server share a port, and each has a queue of its own",
+    title="Let two copies of a server share a port, each with a queue of its own",
     hints=(
         (
-            "Look at the first steps of the lab: what has Alice's first socket that lets the "
+            "Look at the first steps of the lab: what does Alice's first socket have that lets the "
             "second one join?"
         ),
         (
@@ -31,20 +31,20 @@ REQUESTS = 40
         "Make the socket, call setsockopt(SOL_SOCKET, SO_REUSEPORT, 1), then bind() and listen().",
     ),
     advice={
-        "alone": "A copy was refused on port {port}: the socket that listens there already has "
+        "alone": "A copy was refused on port {port}: the socket that already listens there has "
         "neither SO_REUSEADDR nor SO_REUSEPORT, and so shares with nobody.",
         "reuseaddr": "A copy was refused on port {port}: the socket that listens there has "
         "SO_REUSEADDR, and that is no use against a listener. It lets a server come back, not two "
         "stand side by side.",
         "late": "A copy was refused on port {port}, though the one that listens there has "
-        "SO_REUSEPORT: the copy's own socket had not, when it called bind().",
-        "same": "Both copies hold one and the same socket. Who passes it on shares its queue as "
-        "well; here each copy is to have a queue of its own.",
+        "SO_REUSEPORT: the copy's own socket did not have it when it called bind().",
+        "same": "Both copies hold one and the same socket. Whoever passes it on shares its queue "
+        "as well; here each copy is to have a queue of its own.",
         "elsewhere": "A copy runs, but does not listen on port {port}. It may wait for the other "
         "to end; or its bind() failed and it called listen() all the same, which then takes any "
         "free port.",
         "silent": "Not every client was answered with the name of a copy. Each connection gets the "
-        "name, and is closed then; the server is not to wait for words of the client.",
+        "name, and is then closed; the server is not to wait for words of the client.",
     },
 )
 def twins(trial: Trial) -> None:

@@ -20,9 +20,10 @@ CLIENTS = 20
             "in front of a worker that is busy. They need two remedies."
         ),
         (
-            "The last measured step of the lab: who waits needs no processor, and keeps its "
-            "process from the next client. So within a worker clients have to wait side by side. "
-            "Between workers one queue lets whoever is free take the next."
+            "Look at the step of the lab in which each connection waits 5 ms: waiting needs no "
+            "processor, but it keeps a process from its next client. So within a worker clients "
+            "have to wait side by side. Between workers one queue lets whoever is free take the "
+            "next."
         ),
         (
             "One listener, then fork(). In each worker a thread for each connection: accept() in "
@@ -62,8 +63,8 @@ def spread(trial: Trial) -> None:
     with trial.step(
         "{silent} clients connect and say nothing, then {count} come that speak",
         expect=exactly(CLIENTS, "answers"),
-        why="A client that is silent costs memory, and no processor. Who waits for it in recv() is "
-        "there for nobody else.",
+        why="A client that is silent costs memory, and no processor. Whoever waits for it in "
+        "recv() is there for nobody else.",
         silent=SILENT,
         count=CLIENTS,
     ) as step:
@@ -74,7 +75,7 @@ def spread(trial: Trial) -> None:
         step.measured(sum(map(bool, answers)))
 
     with trial.step(
-        "All workers but one are busy, each is that one in turn, and {count} clients come each "
+        "All workers but one are busy, each in turn is the free one, and {count} clients come each "
         "time",
         expect=exactly(CLIENTS * WORKERS, "answers"),
         why="With one queue the one that is free takes them all. A worker is busy here by SIGSTOP.",

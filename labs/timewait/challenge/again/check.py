@@ -21,7 +21,7 @@ REQUESTS = 20
     title="Stop a server, start it again at once, and never push in beside another one",
     hints=(
         (
-            "Nobody listens, and yet the port is taken: by what? The evidence of the second step "
+            "Nobody listens, and yet the port is taken: by what? The evidence of the third step "
             "shows it, and the lab in which states it can be."
         ),
         (
@@ -33,14 +33,14 @@ REQUESTS = 20
     ),
     advice={
         "left": "The second start was refused. What is left on port {port} are connections of the "
-        "first one, {states}, and they have not SO_REUSEADDR: both sides need it, so set it at "
+        "first one, {states}, and they do not have SO_REUSEADDR: both sides need it, so set it at "
         "each start.",
         "late": "The second start was refused, though the first one's socket had SO_REUSEADDR in "
-        "the end. The new one had not, when it called bind().",
-        "reset": "Not every client got a whole answer: {reset} were reset. Who resets its clients "
-        "has no TIME_WAIT, and they may lose what was sent to them.",
-        "silent": "Not every client was answered. Each connection gets the name, and is closed "
-        "then, by the server first.",
+        "the end. The new one did not have it when it called bind().",
+        "reset": "Not every client got a whole answer: {reset} were reset. A server that resets "
+        "its clients leaves no TIME_WAIT, but they may lose what was sent to them.",
+        "silent": "Not every client was answered. Each connection gets the name, and is then "
+        "closed, by the server first.",
         "shares": "Your program listens on port {port} beside the server that was there, and takes "
         "a part of its clients: SO_REUSEPORT passes what is left, and a listener too.",
         "waits": "Another server listens on port {port}, and your program goes on all the same. It "
@@ -180,7 +180,7 @@ def see_end(trial: Trial, program: Program, port: int) -> None:
     with trial.step(
         "Has it ended?",
         expect=exactly(0, "processes of it left"),
-        why="A server without its port is none.",
+        why="A server without its port is no server.",
     ) as step:
         program.host.show()
         trial.settle(lambda: program.status is not None and not trial.family(program), seconds=2)

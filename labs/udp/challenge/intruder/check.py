@@ -26,7 +26,8 @@ NEIGHBOUR = Path(__file__).with_name("neighbour.py")
     hints=(
         (
             "Two things are to be done. The port has to become free, and then be yours alone: what "
-            "did Alice's socket lack in the first steps of the lab, that kept Bob out?"
+            "was it that Alice's socket did without in the first steps of the lab, and that kept "
+            "Bob out?"
         ),
         (
             "/proc/net/udp has a line for each UDP socket: the local address and port in "

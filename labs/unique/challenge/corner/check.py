@@ -41,14 +41,14 @@ SOCKETS = 3
     advice={
         "none": "Nothing listens on {address}, port {port}, over TCP.",
         "meets": "bind() was refused: one of your TCP sockets meets Bob's {bobs}. 0.0.0.0 is all "
-        "IPv4 addresses, and [::] is them too unless IPV6_V6ONLY is set.",
+        "IPv4 addresses, and [::] takes them in too unless IPV6_V6ONLY is set.",
         "six": "Nothing listens on port {port} of the IPv6 addresses.",
-        "narrow": "Of the IPv6 addresses only {address} has a listener. It was to be all, those to "
-        "come too.",
+        "narrow": "Of the IPv6 addresses only {address} has a listener. All of them were asked "
+        "for, later ones too.",
         "datagram": "{count} of 2 datagrams were answered with your program's name. TCP's ports "
         "are not UDP's: there nobody has port {port} of any address.",
         "silent": "Not every client was answered. Each connection gets the program's name, over "
-        "IPv4 and over IPv6, and is closed then.",
+        "IPv4 and over IPv6, and is then closed.",
     },
 )
 def corner(trial: Trial) -> None:
