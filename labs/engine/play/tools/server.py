@@ -18,6 +18,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOMENTS = ("before-socket", "after-socket", "after-bind", "after-listen")
-LATER = ("listen", "accept", "shutdown", "close", "exec", "exit")
+LATER = ("listen", "accept", "pause", "drain", "shutdown", "close", "hand", "exec", "exit")
 OPTIONS = ("reuseaddr", "reuseport", "no-reuseaddr", "no-reuseport")
+KEPT = ("hold", "close-first", "http", "quiet")  # what a server goes on doing after exec
 SO_ATTACH_REUSEPORT_CBPF = 51
 IP_FREEBIND = 15
 SYS_PIDFD_GETFD = 438
@@ -120,6 +122,7 @@ class Server:
         self.options = options
         self.later: list[str] = options.later
         self.listens = False
+        self.supervises = self.pauses = False
         self.held: list[socket.socket] = []
 
     def run(self) -> None:
@@ -141,8 +144,8 @@ class Server:
                 self.listen()
         self.listens = self.listens or not (self.is_new or options.no_listen)
         self.reach("after-listen")
-        if options.hand_to:
-            self.hand_over(options.hand_to)
+        if options.hand_to and "hand" not in self.later:
+            self.hand()
         self.serve()
 
     @property
@@ -154,10 +157,9 @@ class Server:
         """At this moment become the user and fork, where the options say so."""
         options = self.options
         if options.fork and options.fork_at == moment:
-            for _ in range(options.fork):
-                if os.fork() == 0:
-                    say("forked: a child begins")
-                    break
+            self.supervises = options.supervise
+            children = (self.fork() for _ in range(options.fork))
+            any(children)  # a child stops here to fork
         if options.no_capabilities and moment == "before-socket":
             drop_capabilities()
         if options.uids and moment == "before-socket":
@@ -168,6 +170,14 @@ class Server:
             os.setgroups([])
             os.setresgid(uid, uid, uid)
             show(f"setuid({uid})", os.setuid, uid)
+
+    def fork(self) -> bool:
+        """Fork a child; True in the child."""
+        if os.fork():
+            return False
+        self.supervises = False
+        say("forked: a child begins")
+        return True
 
     def obtain(self) -> socket.socket:
         """A new socket, or one that another process has made."""
@@ -205,8 +215,8 @@ class Server:
             self.set("IPPROTO_IPV6", "IPV6_V6ONLY", options.v6only)
         if options.freebind:
             self.set("IPPROTO_IP", "IP_FREEBIND", 1, IP_FREEBIND)
-        if options.device:
-            self.set("SOL_SOCKET", "SO_BINDTODEVICE", options.device.encode())
+        for device in options.device:
+            self.set("SOL_SOCKET", "SO_BINDTODEVICE", device.encode())
         if options.group:
             member = socket.inet_aton(options.group) + bytes(4)
             self.set("IPPROTO_IP", "IP_ADD_MEMBERSHIP", member)
@@ -217,8 +227,8 @@ class Server:
     def set(self, level: str, name: str, value: int | bytes, number: int = 0) -> None:
         """setsockopt(2) of an option by its name."""
         option = number or getattr(socket, name)
-        names = {"SO_BINDTODEVICE": self.options.device, "IP_ADD_MEMBERSHIP": self.options.group}
-        shown = f'"{names[name]}"' if name in names else str(value)
+        text = self.options.group if name == "IP_ADD_MEMBERSHIP" else value
+        shown = str(text) if isinstance(text, int) else f'"{os.fsdecode(text)}"'
         what = f"setsockopt({self.number}, {level}, {name}, {shown})"
         show(what, self.socket.setsockopt, getattr(socket, level), option, value)
 
@@ -236,6 +246,9 @@ class Server:
 
     def act(self) -> None:
         """Do the next of what --later names; a refusal does not end the server then."""
+        if self.supervises:
+            self.fork()
+            return
         if not self.later:
             say("nothing is left to do of --later")
             return
@@ -244,38 +257,58 @@ class Server:
             if action in OPTIONS:
                 name = action.removeprefix("no-")
                 self.set_reuse(name, int(action == name))
-            elif action == "listen":
-                self.listen()
-            elif action == "accept":
-                self.listens = True
-            elif action == "shutdown":
-                self.listens = False
-                shown = f"shutdown({self.number}, SHUT_RDWR)"
-                show(shown, self.socket.shutdown, socket.SHUT_RDWR)
-            elif action == "close":
-                self.listens = False
-                show(f"close({self.number})", self.socket.close)
-            elif action == "exec":
-                self.execute()
             else:
-                say("exit(0)")
-                os._exit(0)
+                getattr(self, action)()
 
-    def execute(self) -> None:
+    def accept(self) -> None:
+        """Accept on a socket that listens by somebody else's doing."""
+        self.listens = True
+
+    def pause(self) -> None:
+        """Accept no more; an accept() that waits already is not undone."""
+        self.listens, self.pauses = False, True
+
+    def shutdown(self) -> None:
+        """shutdown(2): listen no more, and keep the socket."""
+        self.listens = False
+        what = f"shutdown({self.number}, SHUT_RDWR)"
+        show(what, self.socket.shutdown, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """close(2) of the listener; what was accepted remains."""
+        self.listens = False
+        show(f"close({self.number})", self.socket.close)
+
+    def drain(self) -> None:
+        """Answer what waits in the queue, and close."""
+        self.socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.answer(self.socket.accept()[0])
+        self.close()
+
+    def exec(self) -> None:
         """Become this program anew, with the socket as an inherited descriptor."""
         self.socket.set_inheritable(True)
         os.set_blocking(self.number, True)
-        way = ("--wait", self.options.wait)
+        kept = [f"--{name}" for name in KEPT if getattr(self.options, name.replace("-", "_"))]
+        way = ("--wait", self.options.wait, *kept)
         program = sys.argv[0]
         say(f'execve("{os.path.basename(program)}", --fd {self.number})')
         os.execv(program, [program, "--fd", str(self.number), *way])
 
-    def hand_over(self, path: str) -> None:
+    def exit(self) -> None:
+        """End at once, and let the kernel close all."""
+        say("exit(0)")
+        os._exit(0)
+
+    def hand(self) -> None:
         """Send the socket to whoever comes to a UNIX socket, once (SCM_RIGHTS of unix(7))."""
+        path = self.options.hand_to
         with socket.socket(socket.AF_UNIX) as door, contextlib.suppress(FileNotFoundError):
             show(f'bind("{path}")', door.bind, path)
             os.chmod(path, 0o666)  # noqa: S103 - anybody may come
-            door.listen()
+            show(f'listen("{path}")', door.listen)
             connection, _ = door.accept()
             with connection:
                 socket.send_fds(connection, [b"\0"], [self.number])
@@ -290,7 +323,10 @@ class Server:
         while True:
             if options.udp and self.number == self.socket.fileno():
                 self.answer_datagram()
-            elif not self.listens or options.wait == "none":
+            elif not self.listens or self.supervises or options.wait == "none":
+                if self.pauses:
+                    say("accepts no more")
+                    self.pauses = False
                 signal.sigwait([signal.SIGUSR1])
                 self.act()
             else:
@@ -340,7 +376,14 @@ class Server:
     def answer(self, connection: socket.socket) -> None:
         """Tell a client who answers."""
         text = f"{who()}\n"
+        if self.options.mute:
+            self.held.append(connection)
+            return
+        time.sleep(self.options.work / 1000)
         if self.options.http:
+            connection.settimeout(PATIENCE)
+            with contextlib.suppress(OSError):  # what is not read would make close() a RST
+                connection.recv(4096)
             head = f"HTTP/1.0 200 OK\r\nContent-Length: {len(text)}\r\n\r\n"
             text = head + text
         with contextlib.suppress(OSError):
@@ -403,7 +446,7 @@ def read_options() -> argparse.Namespace:
     flag("--reuseaddr", help="SO_REUSEADDR before bind()")
     flag("--reuseport", help="SO_REUSEPORT before bind()")
     flag("--freebind", help="IP_FREEBIND")
-    add("--device", help="SO_BINDTODEVICE")
+    add("--device", action="append", default=[], help="SO_BINDTODEVICE; twice: one, then another")
     add("--backlog", type=int, default=128, help="the length of the accept queue, 128 without it")
     flag("--no-listen", help="bind() and no more")
     add("--user", help="become this user, for good")
@@ -418,11 +461,14 @@ def read_options() -> argparse.Namespace:
     ways = ("accept", "epoll", "exclusive", "fork", "none")
     add("--wait", choices=ways, default="accept", help="how to wait; fork: a child a connection")
     add("--later", default="", metavar="A,B", help=f"at each SIGUSR1: {', '.join(LATER + OPTIONS)}")
+    flag("--supervise", help="leave serving to the children; at each SIGUSR1 fork another")
     add("--hand-to", metavar="PATH", help="hand the socket over at this UNIX socket, then go on")
     add("--receive", metavar="PATH", help="serve on the socket that is handed over there")
     add("--take", metavar="PID,FD", help="serve on a copy of another process's socket")
     add("--fd", type=int, help="serve on this inherited descriptor")
     add("--steer", type=int, metavar="N", help="choose a listener by the client's port modulo N")
+    add("--work", type=float, default=0, metavar="MS", help="wait so long before each answer")
+    flag("--mute", help="accept, and never answer")
     flag("--hold", help="keep accepted connections open")
     flag("--close-first", help="close before the client does")
     flag("--http", help="answer as HTTP")
