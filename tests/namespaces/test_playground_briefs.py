@@ -23,7 +23,10 @@ LABS = [lab.name for lab in find_labs() if read_brief(lab.name, "en")]
 
 
 # What not every machine has: programs in the commands, and what their outcomes need.
-PROGRAMS = {"nsenter", "pgrep", "pkill", "ss", "taskset", "unshare"}
+PROGRAMS = {
+    *("curl", "gunicorn", "haproxy", "nginx"),
+    *("nsenter", "pgrep", "pkill", "ss", "taskset", "unshare"),
+}
 KERNELS = {"balance": (6, 2), "reuseaddr": (6, 8)}
 TWO_PROCESSORS = {"balance"}
 

@@ -39,8 +39,10 @@ bind 'set enable-bracketed-paste off' 2>/dev/null
 NOBODY = 65_534
 ROOT = Person("root", 0, ALL_CAPABILITIES)
 
-# Programs that one reads, and modules that others need beside them.
+# Programs that one reads, with what they import beside them; and modules that others need.
 PROGRAMS = {"server": "server", "client": "client"}
+BESIDE = ("calls", "unusual")
+PACKAGE = "from labs.engine.play.tools"
 STARTED = {"as": "as_user", "evidence": "evidence"}
 MODULES = ("system.py", *(f"play/tools/{name}.py" for name in ("as_user", "channel", "evidence")))
 START = """\
@@ -79,10 +81,12 @@ def find_python(ground: Ground, user: Person) -> str:
 
 
 def list_files(ground: Ground, python: str) -> Iterator[tuple[str, str]]:
-    """Paths and contents; those in the folder of tools can be executed."""
+    """Paths and contents; those in the folder of tools can be executed, but for modules."""
     for name, module in PROGRAMS.items():
-        text = ENGINE.joinpath(f"play/tools/{module}.py").read_text(encoding="utf-8")
-        yield f"{TOOLS}/{name}", f"#!{python} -IS\n{text}"
+        # As -I and -S, but that it finds what is beside it; and it leaves no __pycache__ there.
+        yield f"{TOOLS}/{name}", f"#!{python} -EsSB\n{read_tool(module)}"
+    for module in BESIDE:
+        yield f"{TOOLS}/{module}.py", read_tool(module)
     for name, module in STARTED.items():
         start = START.format(python=python, library=LIBRARY, module=module)
         yield f"{TOOLS}/{name}", start
@@ -94,6 +98,12 @@ def list_files(ground: Ground, python: str) -> Iterator[tuple[str, str]]:
     yield RCFILE, BASHRC
     yield f"{FOLDER}/users.json", json.dumps(known_users(ground))
     yield from list_names(ground)
+
+
+def read_tool(module: str) -> str:
+    """A tool's text as it is read on a host, where what it imports is beside it."""
+    text = ENGINE.joinpath(f"play/tools/{module}.py").read_text(encoding="utf-8")
+    return text.replace(f"{PACKAGE} import ", "import ").replace(f"{PACKAGE}.", "from ")
 
 
 def known_users(ground: Ground) -> Mapping[str, object]:
@@ -128,7 +138,7 @@ def write_files(contents: Mapping[str, str]) -> NoReturn:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
-        if path.startswith(TOOLS):
+        if path.startswith(TOOLS) and not path.endswith(".py"):
             os.chmod(path, 0o755)  # noqa: S103
     for name in ("passwd", "group", "hosts"):
         if os.path.exists(f"/etc/{name}"):

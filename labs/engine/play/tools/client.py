@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import errno
 import functools
+import itertools
 import os
 import signal
 import socket
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 REQUEST = b"GET / HTTP/1.0\r\n\r\n"
+SIGNALS = (signal.SIGINT, signal.SIGUSR1)
+SOME = 100  # requests under load before it says what has come
+PAUSE = 0.01  # seconds under load until one who was not answered asks again
 
 
 def main() -> None:
@@ -58,22 +62,51 @@ class Client:
         self.failures: dict[str, int] = {}
         self.held: list[socket.socket] = []
         self.lock = threading.Lock()
-        self.numbers = iter(range(options.count))
-        self.order = ["nobody"] * options.count  # who answered each
+        self.order: dict[int, str] = {}  # who answered each
         self.woken: list[int] = []  # how many processes each connection woke
+        self.more = threading.Condition(self.lock)
+        self.durations: list[float] = []
+        self.begin = time.monotonic()
+        self.numbers = itertools.count() if options.load else iter(range(options.count))
 
     def run(self) -> None:
         """Ask with as many threads as there are to be clients."""
         if self.options.connect_first:
             self.run_in_two()
             return
-        others = [threading.Thread(target=self.work) for _ in range(1, self.options.clients)]
+        if self.options.load:
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # for the threads too
+        count = self.options.clients - (not self.options.load)  # this thread heeds signals, or asks
+        others = [threading.Thread(target=self.work) for _ in range(count)]
         for thread in others:
             thread.daemon = True
             thread.start()
+        if self.options.load:
+            self.heed_signals()
         self.work()
         for thread in others:
             thread.join()
+
+    def heed_signals(self) -> None:
+        """Say what has come, at first and at each SIGUSR1; return at SIGINT."""
+        self.wait_for_some()
+        say(f"under load: {self.summary()}")
+        while signal.sigwait(SIGNALS) == signal.SIGUSR1:
+            self.wait_for_some()
+            say(self.summary())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # the next one ends it
+        self.wait_for_some()
+        self.numbers = iter(())
+
+    def wait_for_some(self) -> None:
+        """Wait until SOME more requests are over, in whatever way."""
+        with self.more:
+            enough = self.over() + SOME
+            self.more.wait_for(lambda: self.over() >= enough)
+
+    def over(self) -> int:
+        """How many requests are over."""
+        return sum(self.answers.values()) + sum(self.failures.values())
 
     def run_in_two(self) -> None:
         """Connect as often as that is wanted, say so, and only then read what is answered."""
@@ -93,11 +126,13 @@ class Client:
             yield
         except OSError as error:
             self.count(self.failures, describe_error(error))
+            time.sleep(PAUSE if self.options.load else 0)
 
     def count(self, counts: dict[str, int], name: str) -> None:
         """One more of this name."""
-        with self.lock:
+        with self.more:
             counts[name] = counts.get(name, 0) + 1
+            self.more.notify_all()
 
     def work(self) -> None:
         """Ask until all is asked."""
@@ -107,9 +142,12 @@ class Client:
             if number is None:
                 return
             before = fall_asleep(self.options.watch)
+            begin = time.monotonic()
             with self.counting():
                 self.order[number] = self.ask(number)
                 self.count(self.answers, self.order[number])
+                if self.options.time:
+                    self.durations.append(time.monotonic() - begin)
             after = fall_asleep(self.options.watch)
             self.woken.append(sum(one != other for one, other in zip(before, after, strict=True)))
 
@@ -126,8 +164,9 @@ class Client:
                 loopback = socket.inet_aton("127.0.0.1")  # where a server joins a group
                 connection.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, loopback)
             elif not options.udp:
-                # close() ends when it is acknowledged; the port of --from-port is free at once.
-                linger = struct.pack("ii", 1, 0 if options.from_port else 1)
+                # close() ends when it is acknowledged. At once, by a RST, where the port has to be
+                # free again, and under load, which would leave too much TIME_WAIT.
+                linger = struct.pack("ii", 1, 0 if options.from_port or options.load else 1)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             if options.from_port:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -173,17 +212,27 @@ class Client:
     def compare(self) -> Iterator[str]:
         """Say how many were answered by another than those of a file, and keep who answered."""
         options = self.options
+        order = [self.order.get(number, "nobody") for number in range(options.count)]
         if options.compare:
             with open(options.compare) as file:
                 before = file.read().split()
-            moved = sum(one != other for one, other in zip(before, self.order, strict=False))
-            yield f"{moved} of {len(self.order)} to another than in {options.compare}"
+            moved = sum(one != other for one, other in zip(before, order, strict=False))
+            yield f"{moved} of {len(order)} to another than in {options.compare}"
         if options.keep:
             with open(options.keep, "w") as file:
-                file.writelines(f"{name}\n" for name in self.order)
+                file.writelines(f"{name}\n" for name in order)
+
+    def summary(self) -> str:
+        """What came of a load so far, in one line."""
+        with self.lock:
+            lost = [f"{name} {count}" for name, count in sorted(self.failures.items())]
+            text = f"answered {sum(self.answers.values())}, lost {sum(self.failures.values())}"
+        return f"{text}: {', '.join(lost)}" if lost else text
 
     def describe(self) -> str:
         """What came of it, in one line for each outcome."""
+        if self.options.load:
+            return self.summary()
         lines = []
         if self.answers:
             total = sum(self.answers.values())
@@ -195,6 +244,11 @@ class Client:
         if self.options.watch:
             median = sorted(self.woken)[len(self.woken) // 2]
             lines.append(f"a connection woke {median} of {len(self.options.watch)} (the median)")
+        if self.durations:
+            took = time.monotonic() - self.begin
+            slowest = sorted(self.durations)[len(self.durations) * 99 // 100] * 1000
+            rate = len(self.durations) / took
+            lines.append(f"{rate:.0f} a second, 99 of 100 within {slowest:.1f} ms")
         return "\n".join(lines) or "nothing asked"
 
 
@@ -236,6 +290,9 @@ def read_options() -> argparse.Namespace:
     add("port", type=int, nargs="?", default=8080, help="8080 without it")
     add("--count", type=int, default=1, help="how many times to ask, once without it")
     add("--clients", type=int, default=1, metavar="N", help="so many at a time")
+    load = f"ask until SIGINT; {SOME} requests after it, and after SIGUSR1, say what came of all"
+    flag("--load", help=load)
+    flag("--time", help="say how many a second, and how long 99 of 100 took at most")
     flag("--ipv6", help="the IPv6 address of this name")
     flag("--udp", help="send datagrams")
     flag("--http", help="ask as HTTP")

@@ -1,23 +1,25 @@
 """A server to start by hand. It shows each system call, and what the kernel answers.
 
-It ends with status 1 where a call is refused. `server --help` names the options.
+It ends with status 1 where a call is refused. `server --help` names the options. Beside it are
+calls.py, which shows the calls, and unusual.py, which has what only few servers do.
 """
 
 from __future__ import annotations
 
 import argparse
-import array
 import contextlib
-import ctypes
 import errno
 import functools
 import os
-import pwd
 import select
 import signal
 import socket
 import struct
 import sys
+import time
+
+from labs.engine.play.tools import unusual
+from labs.engine.play.tools.calls import Refused, say, show, show_address, uid_of, who
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,30 +27,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOMENTS = ("before-socket", "after-socket", "after-bind", "after-listen")
-LATER = ("listen", "accept", "shutdown", "close", "unshare", "exec", "exit")
-HELD = ("reuseaddr-held", "close-held")
-STEER = ("steer-port", "steer-cpu", "steer-beyond")
 OPTIONS = ("reuseaddr", "reuseport", "no-reuseaddr", "no-reuseport")
-LISTENS = {"accept": True, "shutdown": False, "close": False}
-ACTIONS = LATER + OPTIONS + HELD + STEER
-SO_ATTACH_REUSEPORT_CBPF = 51
-# By their option: what is set before bind(), to what is given there.
-SETTINGS = {
-    "v6only": ("IPPROTO_IPV6", "IPV6_V6ONLY", 26),
-    "freebind": ("IPPROTO_IP", "IP_FREEBIND", 15),
-    "multicast_all": ("IPPROTO_IP", "IP_MULTICAST_ALL", 49),
-    "incoming_cpu": ("SOL_SOCKET", "SO_INCOMING_CPU", 49),
-}
-CLONE_NEWNET = 0x40000000
-SYS_PIDFD_GETFD = 438
-# bpf(4): where a program finds the client's port, and the processor.
-LOADS = {"steer-port": (0x28, 0xFFF00000 + 20), "steer-cpu": (0x20, 0xFFFFF000 + 36)}
+OWN = ("listen", "shutdown", "close")
+LATER = (*OWN, *OPTIONS, *unusual.ACTIONS)
 PATIENCE = 2.0  # seconds that an answered client has to close first
 LINGER = struct.pack("ii", 1, 1)  # close() returns when the other side has acknowledged it
-
-
-class Refused(Exception):
-    """A call that the kernel has refused, and that was shown."""
 
 
 def main() -> None:
@@ -62,70 +45,6 @@ def main() -> None:
         os._exit(130)
 
 
-# --- system calls -------------------------------------------------------------------------
-
-
-def say(text: str, *, refused: bool = False) -> None:
-    """Write a line, with the user and the pid; a refusal in red on a terminal."""
-    if refused and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
-        text = f"\033[1;31m{text}\033[0m"
-    with contextlib.suppress(OSError):  # the terminal may be closed
-        os.write(1, f"{who()}  {text}\n".encode())
-
-
-def who() -> str:
-    """The effective user and the pid, such as `alice/17`."""
-    return f"{name_of(os.geteuid())}/{os.getpid()}"
-
-
-def name_of(uid: int) -> str:
-    """A user's name, or the number."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def uid_of(user: str) -> int:
-    """The uid of a name, or of a number."""
-    if user.isdigit():
-        return int(user)
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        sys.exit(f"server: There is no user {user}.")
-
-
-def show(shown: str, call: Callable[..., Any], *arguments: object) -> Any:
-    """Make a call, show it as strace(1) would, return what it gives; raises Refused."""
-    try:
-        value = call(*arguments)
-    except OSError as error:
-        number = error.errno or 0
-        name = errno.errorcode.get(number, str(number))
-        say(f"{shown} = -1 {name} ({os.strerror(number)})", refused=True)
-        raise Refused from None
-    say(f"{shown} = {0 if value is None else value}")
-    return value
-
-
-def libc(name: str, *arguments: object) -> int:
-    """Call a function of the C library that Python has not; raises OSError."""
-    value = int(getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments))
-    if value < 0:
-        raise OSError(ctypes.get_errno(), name)
-    return value
-
-
-def show_address(address: Any) -> str:
-    """An address and a port, as ss(8) shows them."""
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-# --- the server ---------------------------------------------------------------------------
-
-
 class Server:
     """A socket, and what is done with it."""
 
@@ -133,6 +52,7 @@ class Server:
         self.options = options
         self.later: list[str] = options.later
         self.listens = False
+        self.supervises = self.pauses = False
         self.held: list[socket.socket] = []
         self.lock = os.pipe() if options.wait == "lock" else None
         if self.lock:
@@ -145,71 +65,60 @@ class Server:
         signal.signal(signal.SIGUSR1, lambda _number, _frame: self.act())
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are not waited for
         self.reach("before-socket")
-        self.socket = self.obtain()
+        is_new = not (options.fd or options.receive or options.take)
+        self.socket = self.make_socket() if is_new else unusual.take_over(options)
         self.number = self.socket.fileno()
-        if self.is_new:
+        if is_new:
             self.set_options()
             self.reach("after-socket")
             address = (options.address, options.port)
             show(f"bind({self.number}, {show_address(address)})", self.socket.bind, address)
             if options.peer:
-                peer = (options.peer[0], int(options.peer[1]))
-                show(f"connect({self.number}, {show_address(peer)})", self.socket.connect, peer)
+                unusual.connect(self)
             self.reach("after-bind")
             if not (options.udp or options.no_listen):
                 self.listen()
-        self.listens = self.listens or not (self.is_new or options.no_listen)
+        self.listens = self.listens or not (is_new or options.no_listen)
         self.reach("after-listen")
-        if options.hand_to:
-            self.hand_over(options.hand_to)
+        if options.hand_to and "hand" not in self.later:
+            unusual.hand(self)
         self.serve()
-
-    @property
-    def is_new(self) -> bool:
-        """Whether the socket is one of its own, and not inherited, received or copied."""
-        return not (self.options.fd or self.options.receive or self.options.take)
 
     def reach(self, moment: str) -> None:
         """At this moment become the user and fork, where the options say so."""
         options = self.options
         if options.fork and options.fork_at == moment:
+            self.supervises = options.supervise
             for _ in range(options.fork):
-                if os.fork() == 0:
-                    say("forked: a child begins")
+                if self.fork():
                     break
             else:
                 say(f"has forked {options.fork}")
-        if options.no_capabilities and moment == "before-socket":
-            drop_capabilities()
-        if options.uids and moment == "before-socket":
-            uids = [uid_of(user) for user in options.uids.split(",")]
-            show(f"setresuid({', '.join(map(str, uids))})", os.setresuid, *uids)
+        if moment == "before-socket":
+            unusual.change_user(options)
         if options.user and options.drop == moment:
             uid = uid_of(options.user)
             os.setgroups([])
             os.setresgid(uid, uid, uid)
             show(f"setuid({uid})", os.setuid, uid)
 
-    def obtain(self) -> socket.socket:
-        """A new socket, or one that another process has made."""
+    def fork(self) -> bool:
+        """Fork a child; True in the child."""
+        if os.fork():
+            return False
+        self.supervises = False
+        say("forked: a child begins")
+        return True
+
+    def make_socket(self) -> socket.socket:
+        """A new socket, made as the user that the options say."""
         options = self.options
-        if options.fd:
-            return socket.socket(fileno=options.fd)
-        if options.receive:
-            return receive(options.receive)
-        if options.take:
-            pid, descriptor = map(int, options.take.split(","))
-            shown = f"pidfd_getfd({pid}, {descriptor})"
-            call = ("syscall", SYS_PIDFD_GETFD, os.pidfd_open(pid), descriptor, 0)
-            return socket.socket(fileno=show(shown, libc, *call))
         back = os.geteuid()
         if options.euid:
             uid = uid_of(options.euid)
             show(f"seteuid({uid})", os.seteuid, uid)
         if options.fsuid:
-            uid = uid_of(options.fsuid)
-            ctypes.CDLL(None).setfsuid(uid)
-            say(f"setfsuid({uid})")
+            unusual.set_fsuid(options.fsuid)
         kind = socket.SOCK_DGRAM if options.udp else socket.SOCK_STREAM
         new = socket.socket(options.family, kind)
         say(f"socket({options.family.name}, {kind.name}) = {new.fileno()}")
@@ -219,27 +128,18 @@ class Server:
 
     def set_options(self) -> None:
         """Whatever is to be set before bind()."""
-        options = self.options
         for name in ("reuseaddr", "reuseport"):
-            if getattr(options, name):
+            if getattr(self.options, name):
                 self.set_reuse(name, 1)
-        for name, (level, shown, number) in SETTINGS.items():
-            if getattr(options, name) is not None:
-                self.set(level, shown, getattr(options, name), number)
-        if options.device:
-            self.set("SOL_SOCKET", "SO_BINDTODEVICE", options.device.encode())
-        if options.group:
-            member = socket.inet_aton(options.group) + socket.inet_aton("127.0.0.1")
-            self.set("IPPROTO_IP", "IP_ADD_MEMBERSHIP", member)
-        if options.chown:
-            uid = uid_of(options.chown)
-            show(f"fchown({self.number}, {uid})", os.fchown, self.number, uid, -1)
+        if self.options.v6only is not None:
+            self.set("IPPROTO_IPV6", "IPV6_V6ONLY", self.options.v6only)
+        unusual.set_more(self)
 
     def set(self, level: str, name: str, value: int | bytes, number: int = 0) -> None:
         """setsockopt(2) of an option by its name."""
         option = number or getattr(socket, name)
-        names = {"SO_BINDTODEVICE": self.options.device, "IP_ADD_MEMBERSHIP": self.options.group}
-        shown = f'"{names[name]}"' if name in names else str(value)
+        text = self.options.group if name == "IP_ADD_MEMBERSHIP" else value
+        shown = str(text) if isinstance(text, int) else f'"{os.fsdecode(text)}"'
         what = f"setsockopt({self.number}, {level}, {name}, {shown})"
         show(what, self.socket.setsockopt, getattr(socket, level), option, value)
 
@@ -253,67 +153,36 @@ class Server:
         show(f"listen({self.number}, {backlog})", self.socket.listen, backlog)
         self.listens = True
         if self.options.steer:
-            steer(self.socket, "steer-port", self.options.steer)
+            unusual.steer(self)
+
+    def shutdown(self) -> None:
+        """shutdown(2): listen no more, and keep the socket."""
+        self.listens = False
+        what = f"shutdown({self.number}, SHUT_RDWR)"
+        show(what, self.socket.shutdown, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """close(2) of the listener; what was accepted remains."""
+        self.listens = False
+        show(f"close({self.number})", self.socket.close)
 
     def act(self) -> None:
         """Do the next of what --later names; a refusal does not end the server then."""
+        if self.supervises:
+            self.fork()
+            return
         if not self.later:
             say("nothing is left to do of --later")
             return
         action = self.later.pop(0)
-        self.listens = LISTENS.get(action, self.listens)
         with contextlib.suppress(Refused):
-            if action not in LATER:
-                self.adjust(action)
-            elif action == "listen":
-                self.listen()
-            elif action == "shutdown":
-                shown = f"shutdown({self.number}, SHUT_RDWR)"
-                show(shown, self.socket.shutdown, socket.SHUT_RDWR)
-            elif action == "close":
-                show(f"close({self.number})", self.socket.close)
-            elif action == "unshare":
-                show("unshare(CLONE_NEWNET)", libc, "unshare", CLONE_NEWNET)
-            elif action == "exec":
-                self.execute()
-            elif action == "exit":
-                say("exit(0)")
-                os._exit(0)
-
-    def adjust(self, action: str) -> None:
-        """Set an option, choose among listeners, or change the connections that are held."""
-        if action in OPTIONS:
-            name = action.removeprefix("no-")
-            self.set_reuse(name, int(action == name))
-        elif action in STEER:
-            steer(self.socket, action, self.options.steer or 4)
-        for held in self.held if action in HELD else ():
-            if action == "close-held":
-                show(f"close({held.fileno()})", held.close)
+            if action in OPTIONS:
+                name = action.removeprefix("no-")
+                self.set_reuse(name, int(action == name))
+            elif action in OWN:
+                getattr(self, action)()
             else:
-                shown = f"setsockopt({held.fileno()}, SOL_SOCKET, SO_REUSEADDR, 1)"
-                show(shown, held.setsockopt, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-
-    def execute(self) -> None:
-        """Become this program anew, with the socket as an inherited descriptor."""
-        self.socket.set_inheritable(True)
-        os.set_blocking(self.number, True)
-        way = ("--wait", self.options.wait)
-        program = sys.argv[0]
-        say(f'execve("{os.path.basename(program)}", --fd {self.number})')
-        os.execv(program, [program, "--fd", str(self.number), *way])
-
-    def hand_over(self, path: str) -> None:
-        """Send the socket to whoever comes to a UNIX socket, once (SCM_RIGHTS of unix(7))."""
-        with socket.socket(socket.AF_UNIX) as door, contextlib.suppress(FileNotFoundError):
-            show(f'bind("{path}")', door.bind, path)
-            os.chmod(path, 0o666)  # noqa: S103 - anybody may come
-            show(f"listen({door.fileno()}, 1)", door.listen, 1)
-            connection, _ = door.accept()
-            with connection:
-                socket.send_fds(connection, [b"\0"], [self.number])
-                say(f"sendmsg(SCM_RIGHTS, [{self.number}])")
-            os.unlink(path)
+                unusual.ACTIONS[action](self)
 
     # --- serving ---
 
@@ -321,15 +190,24 @@ class Server:
         """Answer clients, or wait for SIGUSR1 while there are none to be answered."""
         options = self.options
         while True:
-            if options.wait != "none" and options.udp and self.socket.fileno() >= 0:
+            if self.supervises or options.wait == "none":
+                self.wait_to_act()
+            elif options.udp and self.socket.fileno() >= 0:
                 self.answer_datagram()
-            elif options.wait == "none" or not self.listens:
-                signal.sigwait([signal.SIGUSR1])
-                self.act()
-            else:
+            elif self.listens:
                 self.answer_connection()
+            else:
+                self.wait_to_act()
             if options.once and self.listens:
                 return
+
+    def wait_to_act(self) -> None:
+        """Do nothing until SIGUSR1."""
+        if self.pauses:
+            say("accepts no more")
+            self.pauses = False
+        signal.sigwait([signal.SIGUSR1])
+        self.act()
 
     def waiting(self, call: Callable[[], Any]) -> Any:
         """Make a call during which SIGUSR1 is heeded; None where it is refused."""
@@ -385,8 +263,15 @@ class Server:
 
     def answer(self, connection: socket.socket) -> None:
         """Tell a client who answers."""
+        if self.options.mute:
+            self.held.append(connection)
+            return
+        time.sleep(self.options.work / 1000)
         text = f"{who()}\n"
         if self.options.http:
+            connection.settimeout(PATIENCE)
+            with contextlib.suppress(OSError):  # what is not read would make close() a RST
+                connection.recv(4096)
             head = f"HTTP/1.0 200 OK\r\nContent-Length: {len(text)}\r\n\r\n"
             text = head + text
         with contextlib.suppress(OSError):
@@ -411,75 +296,12 @@ class Server:
                 self.socket.sendto(f"{who()}\n".encode(), peer)
 
 
-def receive(path: str) -> socket.socket:
-    """The socket that another process hands over at a UNIX socket."""
-    with socket.socket(socket.AF_UNIX) as door:
-        show(f'connect("{path}")', door.connect, path)
-        _, descriptors, _, _ = socket.recv_fds(door, 1, 1)
-    say(f"recvmsg(SCM_RIGHTS) = {descriptors}")
-    return socket.socket(fileno=descriptors[0])
-
-
-def steer(listener: socket.socket, by: str, members: int) -> None:
-    """Let the client's port or the processor, modulo the members, choose the listener (cBPF)."""
-    steps: tuple[tuple[int, int], ...] = ((0x06, 99),)  # a place that nobody has
-    if by in LOADS:
-        steps = (LOADS[by], (0x94, members), (0x16, 0))
-    code = array.array("B", b"".join(struct.pack("HBBI", word, 0, 0, k) for word, k in steps))
-    program = struct.pack("HP", len(steps), code.buffer_info()[0])
-    rule = f"{by[6:]} % {members}" if by in LOADS else "99"
-    shown = f"setsockopt({listener.fileno()}, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, {rule})"
-    show(shown, listener.setsockopt, socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program)
-
-
-def drop_capabilities() -> None:
-    """Keep the user and lose every capability (capset(2))."""
-    header, none = struct.pack("=2I", 0x20080522, 0), bytes(24)
-    show("capset(0)", libc, "capset", header, none)
+# --- the command line ---------------------------------------------------------------------
 
 
 def read_options() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="server", description=__doc__)
-    add, flag = parser.add_argument, functools.partial(parser.add_argument, action="store_true")
-    add("--port", type=int, default=8080, help="8080 without it")
-    add("--address", help="a host's name or an address; all without it")
-    flag("--ipv6", help="an IPv6 socket")
-    add("--v6only", type=int, choices=(0, 1), help="IPV6_V6ONLY")
-    flag("--udp", help="a UDP socket")
-    add("--peer", type=lambda text: text.split(","), metavar="HOST,PORT", help="connect() to it")
-    add("--group", metavar="ADDRESS", help="join this multicast group on the loopback interface")
-    add("--multicast-all", type=int, choices=(0, 1), help="IP_MULTICAST_ALL")
-    flag("--reuseaddr", help="SO_REUSEADDR before bind()")
-    flag("--reuseport", help="SO_REUSEPORT before bind()")
-    add("--freebind", action="store_const", const=1, help="IP_FREEBIND")
-    add("--incoming-cpu", type=int, metavar="N", help="SO_INCOMING_CPU")
-    add("--device", help="SO_BINDTODEVICE")
-    add("--backlog", type=int, default=128, help="the length of the accept queue, 128 without it")
-    flag("--no-listen", help="bind() and no more")
-    add("--user", help="become this user, for good")
-    add("--drop", choices=MOMENTS, default=MOMENTS[0], help="when; before-socket without it")
-    add("--euid", metavar="USER", help="take this EUID for socket(), and the old one back after it")
-    add("--fsuid", metavar="USER", help="take this file-system uid for socket()")
-    add("--uids", metavar="R,E,S", help="take a real, an effective and a saved user")
-    add("--chown", metavar="USER", help="give the socket to this user, by fchown()")
-    flag("--no-capabilities", help="drop all capabilities first")
-    add("--fork", type=int, metavar="N", help="fork so many children")
-    add("--fork-at", choices=MOMENTS, default=MOMENTS[3], help="when; after-listen without it")
-    ways = ("accept", "epoll", "exclusive", "lock", "told", "fork", "none")
-    told = "lock: in epoll, who has it; told: accept() at SIGUSR1; fork: a child a connection"
-    add("--wait", choices=ways, default="accept", help=f"how to wait; {told}")
-    add("--later", default="", metavar="A,B", help=f"at each SIGUSR1: {', '.join(ACTIONS)}")
-    add("--hand-to", metavar="PATH", help="hand the socket over at this UNIX socket, then go on")
-    add("--receive", metavar="PATH", help="serve on the socket that is handed over there")
-    add("--take", metavar="PID,FD", help="serve on a copy of another process's socket")
-    add("--fd", type=int, help="serve on this inherited descriptor")
-    add("--steer", type=int, metavar="N", help="choose a listener by the client's port modulo N")
-    flag("--hold", help="keep accepted connections open")
-    flag("--close-first", help="close before the client does")
-    flag("--http", help="answer as HTTP")
-    flag("--once", help="end after one client")
-    flag("--quiet", help="do not show accept()")
+    """The command line; it ends the program where that cannot be."""
+    parser = make_parser()
     options = parser.parse_args()
     options.ipv6 = options.ipv6 or ":" in (options.address or "")
     options.family = socket.AF_INET6 if options.ipv6 else socket.AF_INET
@@ -491,9 +313,45 @@ def read_options() -> argparse.Namespace:
     options.address = found[0][4][0]
     options.later = [action for action in options.later.split(",") if action]
     for action in options.later:
-        if action not in ACTIONS:
-            parser.error(f"--later {action}: there are {', '.join(ACTIONS)}")
+        if action not in LATER:
+            parser.error(f"--later {action}: there are {', '.join(LATER)}")
+    if "hand" in options.later and not options.hand_to:
+        parser.error("--later hand: it needs --hand-to")
     return options
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All options."""
+    parser = argparse.ArgumentParser(prog="server", description=__doc__)
+    add, flag = parser.add_argument, functools.partial(parser.add_argument, action="store_true")
+    add("--port", type=int, default=8080, help="8080 without it")
+    add("--address", help="a host's name or an address; all without it")
+    flag("--ipv6", help="an IPv6 socket")
+    add("--v6only", type=int, choices=(0, 1), help="IPV6_V6ONLY")
+    flag("--udp", help="a UDP socket")
+    flag("--reuseaddr", help="SO_REUSEADDR before bind()")
+    flag("--reuseport", help="SO_REUSEPORT before bind()")
+    add("--backlog", type=int, default=128, help="the length of the accept queue, 128 without it")
+    flag("--no-listen", help="bind() and no more")
+    add("--user", help="become this user, for good")
+    add("--drop", choices=MOMENTS, default=MOMENTS[0], help="when; before-socket without it")
+    add("--euid", metavar="USER", help="take this EUID for socket(), and the old one back after it")
+    add("--fork", type=int, metavar="N", help="fork so many children")
+    add("--fork-at", choices=MOMENTS, default=MOMENTS[3], help="when; after-listen without it")
+    flag("--supervise", help="leave serving to the children; at each SIGUSR1 fork another")
+    ways = ("accept", "epoll", "exclusive", "lock", "told", "fork", "none")
+    told = "lock: in epoll, who has it; told: accept() at SIGUSR1; fork: a child a connection"
+    add("--wait", choices=ways, default="accept", help=f"how to wait; {told}")
+    add("--later", default="", metavar="A,B", help=f"at each SIGUSR1: {', '.join(LATER)}")
+    add("--work", type=float, default=0, metavar="MS", help="wait so long before each answer")
+    flag("--mute", help="accept, and never answer")
+    flag("--hold", help="keep accepted connections open")
+    flag("--close-first", help="close before the client does")
+    flag("--http", help="answer as HTTP")
+    flag("--once", help="end after one client")
+    flag("--quiet", help="do not show accept()")
+    unusual.add_options(parser)
+    return parser
 
 
 if __name__ == "__main__":
