@@ -78,7 +78,8 @@ def is_program(path: str) -> bool:
 
 def list_programs(folder: Path) -> list[Path]:
     """The files of a folder that are named so, ready to run or not; raises OSError."""
-    return sorted(folder / name for name in os.listdir(folder) if is_program(name))
+    paths = [folder / name for name in os.listdir(folder) if is_program(name)]
+    return sorted(path for path in paths if not path.is_dir())
 
 
 def list_files(folder: Path) -> list[str]:

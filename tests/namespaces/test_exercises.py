@@ -144,6 +144,35 @@ def test_a_reset_keeps_what_was_there(started: Trainee) -> None:
         assert kept.read_bytes() == source.read_bytes()
 
 
+def test_a_reset_takes_a_program_of_any_ending_away(started: Trainee) -> None:
+    started.program.rename(started.work / "program")
+    assert started.do("reset", "drop").status == 0
+    assert sorted(path.name for path in started.work.iterdir()) == ["before-reset-1", "program.py"]
+
+
+def test_notes_are_no_program(trainee: Trainee) -> None:
+    trainee.work.mkdir(parents=True)
+    (trainee.work / "programming-notes.txt").write_text("to do")
+    assert str(trainee.program) in trainee.do("start", "drop").output
+    assert trainee.program.exists()
+
+
+@pytest.mark.ordinary_only
+@pytest.mark.parametrize("command", ["start", "check", "watch", "hint", "solution", "reset"])
+@pytest.mark.parametrize("mode", [0o000, 0o500])
+def test_a_folder_that_does_not_let_one_in(started: Trainee, command: str, mode: int) -> None:
+    started.write(CHALLENGE.solution)
+    for folder in (started.work, started.work.parent, started.progress.parent):
+        before = folder.stat().st_mode
+        folder.chmod(mode)
+        try:
+            done = started.do(command, "drop")
+        finally:
+            folder.chmod(before)
+        assert "Traceback" not in done.text, done.text
+        assert done.status in (0, 2, 4), done.text
+
+
 def test_another_folder_is_remembered(trainee: Trainee, tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere"
     assert trainee.do("start", "drop", "--folder", str(folder)).status == 0
@@ -318,6 +347,27 @@ def test_a_folder_is_graded(submissions: Path, tmp_path: Path) -> None:
     assert 'tests="4" failures="3" errors="0" skipped="0"' in report.read_text()
     # The tables of before are no submissions.
     assert run("exercise.grade", str(submissions)).status == 4
+
+
+def test_nobody_is_left_out_of_the_grades(submissions: Path) -> None:
+    (submissions / "dora" / "Drop").mkdir(parents=True)
+    os.symlink(submissions / "mia", submissions / "bea")
+    strange = submissions / os.fsdecode(b"b\xff\x1b[31m") / "drop"
+    strange.mkdir(parents=True)
+    shutil.copy2(CHALLENGE.solution, strange / "program.py")
+    (submissions / "=sum" / "drop").mkdir(parents=True)
+    done = run("exercise.grade", str(submissions))
+    assert done.status == 4, done.text
+    assert "Traceback" not in done.text
+    assert "\x1b" not in done.output
+    rows = {
+        row["learner"]: row for row in json.loads((submissions / "grades.json").read_text())["rows"]
+    }
+    assert len(rows) == 8
+    assert rows["dora"]["verdict"] == rows["bea"]["verdict"] == "unsolved"
+    assert "link" in rows["bea"]["text"]
+    assert rows[r"b\udcff\x1b[31m"]["verdict"] == "pass"
+    assert "'=sum" in rows
 
 
 def test_files_of_one_exercise_are_graded(tmp_path: Path) -> None:

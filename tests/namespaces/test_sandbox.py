@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from labs.engine.agent import CHANNEL_DESCRIPTOR
 from labs.engine.challenge import Trial, challenge, exactly
 from labs.engine.errors import ExitStatus
 from labs.engine.submission import File, Submission
@@ -481,3 +482,32 @@ def test_an_answer_is_shown_and_not_done() -> None:
     ended = attempt(check, source)
     assert ended.status is ExitStatus.PASSED, ended.error
     assert all(word.isprintable() for word in ended.words)
+
+
+def test_a_process_may_be_named_by_any_bytes() -> None:
+    ended = attempt(
+        listening(),
+        r"""
+        import ctypes, os, socket, sys, time
+        libc = ctypes.CDLL(None)
+        listener = socket.create_server(("", int(sys.argv[1])))
+        os.fork()
+        libc.prctl(15, b"\xe6\x9c\x8d\xe5\x8a\xff\x1b[31m", 0, 0, 0)
+        time.sleep(60)
+        """,
+    )
+    assert ended.status is ExitStatus.PASSED, ended.error
+
+
+def test_a_listener_cannot_hide_at_a_descriptor_of_ours() -> None:
+    ended = attempt(
+        listening(),
+        f"""
+        import os, socket, sys, time
+        listener = socket.create_server(("", int(sys.argv[1])))
+        os.dup2(listener.fileno(), {CHANNEL_DESCRIPTOR})
+        listener.close()
+        time.sleep(60)
+        """,
+    )
+    assert ended.status is ExitStatus.PASSED, ended.error

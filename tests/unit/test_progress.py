@@ -1,5 +1,6 @@
 """The progress file: kept by name, replaced whole, never silently begun anew."""
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 
 from labs.engine.errors import UsageError
 from labs.engine.exercises.progress import VERSION, Entry, Progress, open_progress
+from labs.engine.exercises.workplace import usage_errors
 
 ENTRY = Entry("/home/mia/bindlab/drop", 7, "2026-01-02")
 
@@ -80,3 +82,12 @@ def test_the_state_folder_is_the_user_s(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("XDG_STATE_HOME", "here")
     with pytest.raises(UsageError, match="not an absolute path"):
         open_progress()
+
+
+def test_what_a_folder_does_not_let_be_done_names_it() -> None:
+    refused = PermissionError(errno.EACCES, "Permission denied", "/home/tom")
+    words = r"Cannot use /home/tom: Permission denied\."
+    with pytest.raises(UsageError, match=words), usage_errors():
+        raise refused
+    with pytest.raises(BrokenPipeError), usage_errors():
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from labs.engine.errors import UsageError
-from labs.engine.submission import MOST_FILES, read_submission, single_file
+from labs.engine.submission import MOST_FILES, list_programs, read_submission, single_file
 
 
 def put(path: Path, content: str = "#!/bin/sh\n", mode: int = 0o755) -> Path:
@@ -72,3 +72,20 @@ def test_a_file_alone(tmp_path: Path) -> None:
     assert (found.program, found.files[0].is_executable) == ("program.py", True)
     with pytest.raises(UsageError, match="Cannot read"):
         single_file(tmp_path / "nobody.py")
+
+
+def test_a_folder_is_no_program(tmp_path: Path) -> None:
+    put(tmp_path / "program.py")
+    put(tmp_path / "program.d" / "tool.sh")
+    assert read_submission(tmp_path).program == "program.py"
+    assert list_programs(tmp_path) == [tmp_path / "program.py"]
+
+
+def test_a_file_alone_is_no_link_and_not_too_large(tmp_path: Path) -> None:
+    os.symlink("/etc/hostname", tmp_path / "mia.py")
+    with pytest.raises(UsageError, match="Cannot read"):
+        single_file(tmp_path / "mia.py")
+    with (tmp_path / "tom.py").open("wb") as file:
+        file.truncate(17 << 20)
+    with pytest.raises(UsageError, match="16 MiB"):
+        single_file(tmp_path / "tom.py")

@@ -7,20 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from rich.markdown import Markdown
+from rich.table import Table
 from rich.text import Text
 
 from labs.engine.errors import output_error, standard_output
 from labs.engine.translation import ENGLISH, read_translation
-from labs.engine.views.terminal import TEXT_WIDTH, aligned, make_console
+from labs.engine.views.terminal import TEXT_WIDTH, make_console
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from rich.console import RenderableType
 
     from labs.engine.challenge import Challenge
     from labs.engine.errors import BindlabError
     from labs.engine.exercises.progress import Entry
 
 WORDS = Path(__file__).parent
+WIDE = "[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]"  # letters and signs of Chinese
 COLUMNS = ("lab", "exercise", "", "checks", "hints", "what it asks for")
 
 
@@ -116,13 +120,16 @@ class ExerciseView:
         self, challenges: Sequence[Challenge], entries: Mapping[str, Entry], path: Path
     ) -> None:
         """All exercises in the order of the course, where one stands, and which is next."""
-        rows = [tuple(self._say(word) if word else "" for word in COLUMNS)]
-        rows += [self._row(challenge, entries.get(challenge.name)) for challenge in challenges]
-        first, *lines = aligned(rows)
-        self._print(first, "dim")
-        for line, challenge in zip(lines, challenges, strict=True):
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for word in COLUMNS:
+            is_title = word == COLUMNS[-1]
+            name = self._say(word) if word else ""
+            table.add_column(name, no_wrap=not is_title, overflow="fold")
+        for challenge in challenges:
             entry = entries.get(challenge.name)
-            self._print(line, "green" if entry and entry.passed else "")
+            style = "green" if entry and entry.passed else ""
+            table.add_row(*self._row(challenge, entry), style=style)
+        self._show(table)
         done = sum(bool(entry.passed) for entry in entries.values())
         self._print()
         values = {"done": done, "count": len(challenges), "path": path}
@@ -154,14 +161,19 @@ class ExerciseView:
             return
         width = min(self._console.width, TEXT_WIDTH)
         text = re.sub(r"^# ", "## ", text)  # the first heading would be put in the middle
+        text = re.sub(rf"(?<={WIDE})\n(?={WIDE})", "", text)  # a line's end would be a blank
         page = Markdown(text, code_theme="ansi_light", hyperlinks=False)
+        self._show(page, width)
+
+    def _show(self, page: RenderableType, width: int | None = None) -> None:
         try:
             self._console.print(page, width=width)
         except OSError as error:
             raise output_error(error) from error
 
     def _print_command(self, text: str, command: str) -> None:
-        self._console.write_line(Text.assemble(text, "  ", (f"invoke {command}", "bold")))
+        language = "" if self._language == ENGLISH else f" --lang {self._language}"
+        self._console.write_line(Text.assemble(text, "  ", (f"invoke {command}{language}", "bold")))
 
     def _print_wrapped(self, text: str) -> None:
         for line in self._console.indented(Text(text)):

@@ -241,7 +241,10 @@ class TerminalView:
         self._score.take(event)
         if said := self._score.line(event.number):
             self._print_text(f"  {said[0]}", said[1])
-        self._print_text(step.why)
+        why = step.why
+        if event.verdict is Verdict.DIFFERS:  # the reason is one for what has not come
+            why = self._say("Why that was expected: {why}", {"why": why})
+        self._print_text(why)
 
     def _print_outcome(self, step: StepStarted, event: StepEnded) -> None:
         sign, word, style = SIGNS[event.verdict]
