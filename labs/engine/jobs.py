@@ -15,13 +15,15 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from labs.engine.errors import BindlabError, EngineError
+from labs.engine.errors import BindlabError, EngineError, UsageError
 from labs.engine.system import PR_SET_PDEATHSIG, prctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.context import ForkProcess
+
+MOST_JOBS = 64  # at once
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -37,9 +39,12 @@ class Work(Generic[Job]):
     end: float
 
 
-def count_processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0))
+def choose_count(jobs: int | None) -> int:
+    """How many are to be done at once, of --jobs or the processors there are; UsageError."""
+    count = len(os.sched_getaffinity(0)) if jobs is None else jobs
+    if not 1 <= count <= MOST_JOBS:
+        raise UsageError(f"--jobs takes a number from 1 to {MOST_JOBS}, not {count}.")
+    return count
 
 
 def work_off(

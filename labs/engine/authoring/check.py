@@ -17,7 +17,7 @@ from labs.engine.backends.namespaces.backend import open_namespaces
 from labs.engine.backends.namespaces.missing import without_docker
 from labs.engine.catalogue import LABS
 from labs.engine.errors import BindlabError, CannotRun, ExitStatus, UsageError, standard_output
-from labs.engine.jobs import count_processors, work_off
+from labs.engine.jobs import choose_count, work_off
 from labs.engine.runner import PRECEDENCE
 from labs.engine.views.content import ContentView
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 SEEDS = (None, 1)
 MOST_SECONDS = 180.0  # for one proof
-MOST_JOBS = 64
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,7 @@ class Proof:
 
 def check_labs(options: CheckOptions, folder: Path = LABS, package: str = "labs") -> ExitStatus:
     """Check labs and show each as it is done; raises UsageError, and CannotRun without a proof."""
-    jobs = count_processors() if options.jobs is None else options.jobs
-    if not 1 <= jobs <= MOST_JOBS:
-        raise UsageError(f"--jobs takes a number from 1 to {MOST_JOBS}, not {jobs}.")
+    jobs = choose_count(options.jobs)
     contents = choose(read_contents(folder, package), options.labs)
     started = time.monotonic()
     proofs = [] if options.quick else [*list_proofs(contents)]

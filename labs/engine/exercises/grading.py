@@ -18,7 +18,7 @@ from labs.engine.classes.roster import FORMULA, Learner
 from labs.engine.errors import BindlabError, ExitStatus, UsageError, standard_output
 from labs.engine.exercises.grades import TABLES, Grade, Table, open_table
 from labs.engine.exercises.workplace import usage_errors
-from labs.engine.jobs import count_processors, work_off
+from labs.engine.jobs import choose_count, work_off
 from labs.engine.layout import Layout
 from labs.engine.model import Advised, RunEnded, StepEnded, StepStarted, Verdict
 from labs.engine.runner import run_lab
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from labs.engine.model import Event
 
 MOST_SECONDS = 180.0  # for one check
-MOST_JOBS = 64
 
 
 @dataclass(frozen=True)
@@ -81,9 +80,7 @@ class Entry:
 def grade_folder(options: GradeOptions) -> ExitStatus:
     """Check all submissions side by side; the status of the worst. Raises UsageError."""
     check_language(options.language)
-    jobs = count_processors() if options.jobs is None else options.jobs
-    if not 1 <= jobs <= MOST_JOBS:
-        raise UsageError(f"--jobs takes a number from 1 to {MOST_JOBS}, not {jobs}.")
+    jobs = choose_count(options.jobs)
     folder = Path(options.folder)
     entries = find_entries(folder, options.name)
     output = Path(options.output or folder)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 from xml.etree import ElementTree as ET
 
 from rich.text import Text
 
-from labs.engine.errors import ExitStatus, standard_output
-from labs.engine.views.json import STANDARD_OUTPUT, converted, open_output
+from labs.engine.errors import ExitStatus
+from labs.engine.views.json import open_stream
 from labs.engine.views.junit import writable, write_suites
 from labs.engine.views.terminal import aligned, make_console
 
@@ -70,10 +69,7 @@ def list_columns(grade: Grade) -> tuple[str, ...]:
 @contextlib.contextmanager
 def open_report(name: str) -> Iterator[Callable[[Table], None]]:
     """What writes the JUnit form to a file, `-` being standard output, as a lab's is written."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(converted(name))
-        to_output = name == STANDARD_OUTPUT
-        stream = standard_output() if to_output else stack.enter_context(open_output(Path(name)))
+    with open_stream(name) as stream:
         yield lambda table: write_suites(make_suites(table), stream)
 
 

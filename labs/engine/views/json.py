@@ -98,16 +98,28 @@ def open_document(what: str, name: str | None) -> Iterator[Callable[[Written], N
         return
     if name.endswith(LINES_SUFFIX):
         raise UsageError(f"{what} is one document: {LINES_SUFFIX} is for the events of a run.")
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(converted(name))
-        to_output = name == STANDARD_OUTPUT
-        stream = standard_output() if to_output else stack.enter_context(open_output(Path(name)))
+    with open_stream(name) as stream:
 
         def write(written: Written) -> None:
             json.dump(written.to_json(), stream, indent=2, ensure_ascii=False)
             stream.write("\n")
 
         yield write
+
+
+@contextlib.contextmanager
+def open_stream(name: str) -> Iterator[TextIO]:
+    """Where a document goes: to a file, or for `-` to standard output.
+
+    A file is opened at once, and replaced whole when the block ends without an error or not at all.
+    UsageError where it cannot be opened, EngineError where the writing fails.
+    """
+    with converted(name):
+        if name == STANDARD_OUTPUT:
+            yield standard_output()
+            return
+        with open_output(Path(name)) as stream:
+            yield stream
 
 
 @contextlib.contextmanager

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 from xml.etree import ElementTree as ET
 
-from labs.engine.errors import standard_output
 from labs.engine.model import (
     CallMade,
     Event,
@@ -21,7 +19,7 @@ from labs.engine.model import (
     Verdict,
 )
 from labs.engine.strace import show_address
-from labs.engine.views.json import STANDARD_OUTPUT, converted, open_output
+from labs.engine.views.json import open_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -141,10 +139,7 @@ def open_junit_view(name: str) -> Iterator[JunitView]:
     It is opened at once, and replaced whole when the block ends without an error or not at all, as
     the record is. UsageError where it cannot be opened, EngineError where the writing fails.
     """
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(converted(name))
-        to_output = name == STANDARD_OUTPUT
-        stream = standard_output() if to_output else stack.enter_context(open_output(Path(name)))
+    with open_stream(name) as stream:
         view = JunitView()
         yield view
         view.write(stream)
