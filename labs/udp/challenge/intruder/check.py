@@ -91,26 +91,35 @@ def take_over(trial: Trial, server: Host, intruders: set[int], port: int) -> Non
     """The trainee's program has the port, and nobody else."""
     with trial.step(
         "Root starts your program",
-        expect=exactly(1, "UDP socket on the port, which is yours"),
-        why="A datagram goes to one socket: of equal ones to that which was bound last "
-        "(udp4_lib_lookup2()). Where there is only one, there is no question.",
+        expect=exactly(1, "UDP socket of yours on the port"),
+        why="It is bound to the port, whoever else may be.",
     ) as step:
         program = trial.start("guard", server, port, "guard", user="root", capabilities=NEEDED)
-        trial.settle(lambda: count_own(trial, program, port) == 1)
-        own = count_own(trial, program, port)
+        trial.settle(lambda: count_sockets(trial, program, port) == (1, 0))
+        own, _ = count_sockets(trial, program, port)
         left = sum(row.pid in intruders and bool(row.sockets) for row in server.processes())
         step.advise("idle", port=port)
         step.advise("taken", when="Address already in use" in program.output, port=port, left=left)
-        step.advise("beside", when=own < 0)
         step.measured(own)
 
+    with trial.step(
+        "It is alone with the port",
+        expect=exactly(0, "UDP sockets of others on the port"),
+        why="A datagram goes to one socket: of equal ones to that which was bound last "
+        "(udp4_lib_lookup2()). Where there is only one, there is no question.",
+    ) as step:
+        server.show()
+        _, others = count_sockets(trial, program, port)
+        step.advise("beside")
+        step.measured(others)
 
-def count_own(trial: Trial, program: Program, port: int) -> int:
-    """How many UDP sockets on the port the program holds; -1 where it is not alone with it."""
+
+def count_sockets(trial: Trial, program: Program, port: int) -> tuple[int, int]:
+    """How many UDP sockets on the port the program holds, and how many others there are."""
     held = {row.inode for process in trial.family(program) for row in process.sockets}
     rows = [row for row in program.host.sockets(port) if row.protocol == "udp"]
-    own = [row for row in rows if row.inode in held]
-    return -1 if own and len(own) < len(rows) else len(own)
+    own = sum(row.inode in held for row in rows)
+    return own, len(rows) - own
 
 
 def spare(trial: Trial, neighbour: Program, port: int) -> None:
