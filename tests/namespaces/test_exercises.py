@@ -158,7 +158,7 @@ def test_notes_are_no_program(trainee: Trainee) -> None:
 
 
 @pytest.mark.ordinary_only
-@pytest.mark.parametrize("command", ["start", "check", "watch", "hint", "solution", "reset"])
+@pytest.mark.parametrize("command", ["start", "check", "hint", "solution", "reset"])
 @pytest.mark.parametrize("mode", [0o000, 0o500])
 def test_a_folder_that_does_not_let_one_in(started: Trainee, command: str, mode: int) -> None:
     started.write(CHALLENGE.solution)
