@@ -19,8 +19,14 @@ CHALLENGES = find_challenges()
 
 
 def list_proofs(challenge: Challenge) -> Iterator[tuple[Case, int | None]]:
-    """A solution with each seed, what fails with one of them, by turns; lab.check does them all."""
+    """A solution with each seed, what fails with one of them, by turns; lab.check does them all.
+
+    For an ordinary user the sandbox is another one, and the checks are the same: there the solution
+    and the template will do.
+    """
     for number, case in enumerate(list_cases(challenge)):
+        if os.geteuid() and case.advice:
+            continue
         seeds = SEEDS if case.status is ExitStatus.PASSED else [SEEDS[number % len(SEEDS)]]
         for seed in seeds:
             yield case, seed
