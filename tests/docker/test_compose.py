@@ -144,8 +144,11 @@ def test_no_service_may_do_more_than_it_has_to(project: Project) -> None:
         assert service.get("cap_add", []) == may
         safe = "no-new-privileges:true" in service["security_opt"]
         assert safe == (name != "workbench")
-        for key in ("privileged", "volumes", "ports", "pid", "ipc", "userns_mode", "devices"):
+        for key in ("privileged", "ports", "pid", "ipc", "userns_mode", "devices"):
             assert not service.get(key), f"{name} has {key}"
+        # Nothing of the machine's is mounted: what a trainee writes is in a volume of its own.
+        mounts = [(mount["type"], mount["source"]) for mount in service.get("volumes", [])]
+        assert mounts == ([("volume", "work")] if name == "workbench" else [])
 
 
 # --- the demo -----------------------------------------------------------------------------
