@@ -186,8 +186,7 @@ def run_inside(lab: Scenario, guest: Guest, options: Options, views: Sequence[Vi
     def emit(event: Event) -> None:
         nonlocal started
         started = True
-        for view in views:
-            show(view, event)
+        show(views, event)
 
     try:
         return guest.run(lab.request, options.seed, emit, options.language)
@@ -204,10 +203,7 @@ def run_lab(
     """Run one lab on a backend, its texts in this language as far as it has them."""
     say = read_translation(lab.folder, language)
 
-    def emit(event: Event) -> None:
-        for view in views:
-            show(view, event)
-
+    emit = functools.partial(show, views)
     session = Session(backend, layout, emit)
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     emit(
@@ -252,10 +248,11 @@ def explain_failure(lab: Scenario, error: BaseException) -> BindlabError:
     return LabError(f"The lab's script could not go on at {where}: {text}")
 
 
-def show(view: View, event: Event) -> None:
-    """Give an event to a view; OutputLost or EngineError where it cannot be written."""
+def show(views: Sequence[View], event: Event) -> None:
+    """Give an event to each view; OutputLost or EngineError where it cannot be written."""
     try:
-        view(event)
+        for view in views:
+            view(event)
     except OSError as error:
         raise output_error(error) from error
 
@@ -304,11 +301,7 @@ def predicting(labs: Sequence[Scenario], asker: Asker, views: Sequence[View]) ->
     def plan(run: RunStarted) -> Sequence[StepStarted]:
         return rehearse_steps(named[run.lab], run.seed, run.language)
 
-    def emit(event: Event) -> None:
-        for view in views:
-            show(view, event)
-
-    return Predictor(asker, plan, emit)
+    return Predictor(asker, plan, functools.partial(show, views))
 
 
 def make_terminal_view(options: Options) -> View:

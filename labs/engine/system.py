@@ -80,6 +80,24 @@ def setfsuid(uid: int) -> int:
     return int(libc.setfsuid(uid))
 
 
+def stand_alone(*descriptors: int) -> None:
+    """Hold these descriptors and no others; the standard ones lead nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nowhere, standard)
+    keep_only(0, 1, 2, *descriptors)
+
+
+def keep_only(*descriptors: int) -> None:
+    """Close all descriptors but these."""
+    low = 0
+    for descriptor in sorted(descriptors):
+        if low < descriptor:  # closerange(0, 0) would close them all
+            os.closerange(low, descriptor)
+        low = descriptor + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+
+
 def stay_readable() -> None:
     """Undo what a change of uid does to a process: /proc would hide it from its warm parent."""
     prctl(PR_SET_DUMPABLE, 1)

@@ -18,7 +18,7 @@ from labs.engine.layout import ACCOUNTS
 from labs.engine.play.entrance import start_inside
 from labs.engine.play.ground import Person
 from labs.engine.play.prompt import make_prompt
-from labs.engine.system import ALL_CAPABILITIES, checked, libc
+from labs.engine.system import ALL_CAPABILITIES, MS_BIND, mount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,7 +29,6 @@ ENGINE = Path(__file__).parents[1]
 FOLDER = "/run/bindlab"
 TOOLS = f"{FOLDER}/bin"
 LIBRARY = f"{FOLDER}/lib"
-MS_BIND = 0x1000
 RCFILE = f"{FOLDER}/bashrc"
 BASHRC = """\
 PS1=$BINDLAB_PROMPT
@@ -143,5 +142,5 @@ def write_files(contents: Mapping[str, str]) -> NoReturn:
     for name in ("passwd", "group", "hosts"):
         if os.path.exists(f"/etc/{name}"):
             source, target = f"{FOLDER}/etc/{name}".encode(), f"/etc/{name}".encode()
-            checked(libc.mount(source, target, None, MS_BIND, None))
+            mount(source, target, None, MS_BIND)
     os._exit(0)

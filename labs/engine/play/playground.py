@@ -16,6 +16,7 @@ from labs.engine.evidence import gather
 from labs.engine.play.folder import PREFIX
 from labs.engine.play.furnishing import furnish
 from labs.engine.record import to_json
+from labs.engine.system import stand_alone
 
 if TYPE_CHECKING:
     from labs.engine.agent import Message
@@ -63,14 +64,7 @@ def part(*kept: int) -> None:
     os.setsid()
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(nowhere, standard)
-    low = 3
-    for descriptor in sorted(kept):
-        os.closerange(low, descriptor)
-        low = descriptor + 1
-    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+    stand_alone(*kept)
 
 
 def refusal(error: BindlabError) -> Message:

@@ -18,6 +18,7 @@ from labs.engine.backends.docker.cleaning import sweep
 from labs.engine.backends.docker.client import START_ENGINE, connected, engine_is_there
 from labs.engine.backends.docker.labels import new_run
 from labs.engine.errors import BindlabError, EngineError
+from labs.engine.system import stand_alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,22 +115,13 @@ def watch(run: str, pipe: int) -> NoReturn:
         os.setsid()
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        leave_files(pipe)
+        stand_alone(pipe)  # it may outlive the client
         asked, expected = read_to_end(pipe)
         if asked:
             remove_all(run, expected)
         status = 0
     finally:
         os._exit(status)
-
-
-def leave_files(pipe: int) -> None:
-    """Close all that the client has open: this process may outlive it."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
-    os.closerange(3, pipe)
-    os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 def read_to_end(pipe: int) -> tuple[bool, set[str]]:

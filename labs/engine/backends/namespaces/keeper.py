@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from labs.engine.agent import Stream, answer_to
-from labs.engine.system import CLONE_NEWNET, CLONE_NEWUSER, PR_SET_PDEATHSIG, prctl, unshare
+from labs.engine.system import (
+    CLONE_NEWNET,
+    CLONE_NEWUSER,
+    PR_SET_PDEATHSIG,
+    prctl,
+    stand_alone,
+    unshare,
+)
 
 if TYPE_CHECKING:
     from labs.engine.agent import Message
@@ -74,14 +81,7 @@ def part_from(controller: int, *descriptors: int) -> None:
         os._exit(0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(nowhere, standard)
-    low = 3
-    for descriptor in sorted(descriptors):
-        os.closerange(low, descriptor)
-        low = descriptor + 1
-    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+    stand_alone(*descriptors)
 
 
 def start_init(channel: socket.socket, gate: socket.socket) -> int:

@@ -37,6 +37,7 @@ from labs.engine.system import (
     PR_SET_DUMPABLE,
     PR_SET_NO_NEW_PRIVS,
     PR_SET_PDEATHSIG,
+    keep_only,
     limit_bounding_set,
     mount,
     prctl,
@@ -105,15 +106,13 @@ class Sandbox(Agent):
     def __init__(self, stream: Stream) -> None:
         super().__init__(stream)
         self._exceeded, self._tell_exceeded = os.pipe()
-        self._first = 0
 
     def enter(self) -> None:
         """Make the sandbox; raises OSError."""
         unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID)
         make_root()
         failed, tell_failed = os.pipe()
-        self._first = os.fork()
-        if self._first == 0:
+        if os.fork() == 0:
             be_first(self._tell_exceeded, tell_failed)
         for descriptor in (tell_failed, self._tell_exceeded):
             os.close(descriptor)
@@ -153,10 +152,6 @@ class Sandbox(Agent):
             raise
         self.spawned.keep(pid, output)
         return pid
-
-    def call_read_first(self) -> Json:
-        """The pid of the sandbox's process 1 on the host."""
-        return self._first
 
     def call_read_threads(self, pid: int) -> Json:
         """What a process's threads do now."""
@@ -427,13 +422,3 @@ def program_environment() -> dict[str, str]:
     path = ":".join([environment["PATH"], *(f"{folder}/bin" for folder in list_interpreters())])
     more = {"PATH": path, "HOME": "/tmp", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     return environment | more
-
-
-def keep_only(*descriptors: int) -> None:
-    """Close all descriptors but these."""
-    low = 0
-    for descriptor in sorted(descriptors):
-        if low < descriptor:  # closerange(0, 0) would close them all
-            os.closerange(low, descriptor)
-        low = descriptor + 1
-    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
