@@ -95,8 +95,10 @@ def test_a_view_knows_neither_labs_nor_backends() -> None:
         "progress",
         "record",
         "strace",
+        "views.digest",
         "views.json",
         "views.pause",
+        "views.phrases",
         "views.score",
         "views.terminal",
     } | {

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.text import Text
 
-from labs.engine.views.terminal import SIGNS, make_console
+from labs.engine.views.phrases import SIGNS
+from labs.engine.views.terminal import make_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
