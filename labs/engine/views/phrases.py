@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from labs.engine.model import Failed, Measured, Quantity, Refused, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     from labs.engine.model import Expectation, Outcome
@@ -32,6 +33,7 @@ HAPPENED = {
     Verdict.FAILED: "expected {expected}, failed: {outcome}",
 }
 AS_IT_WAS = "expected {expected}, observed {outcome}"
+LONGEST_RELEASE = 9  # characters: 6.12.113, without what a distribution adds
 
 
 def show_expected(expected: Expectation, say: Say) -> str:
@@ -60,6 +62,17 @@ def show_refusal(errno: str, call: str, say: Say) -> str:
     return say("{errno} from {call}()", {"errno": errno, "call": call})
 
 
+def show_counts(verdicts: Sequence[Verdict], say: Say) -> str:
+    """How many steps there were and what came of them; empty for none."""
+    counts = Counter(verdicts)
+    parts = [
+        f"{counts[verdict]} {say(word)}" for verdict, word in SUMMARY.items() if counts[verdict]
+    ]
+    count = len(verdicts)
+    steps = say("1 step" if count == 1 else "{count} steps", {"count": count})
+    return f"{steps}: {', '.join(parts)}" if parts else ""
+
+
 def printable(text: str) -> str:
     """A text without what a reader's machine would do instead of showing it.
 
@@ -71,3 +84,39 @@ def printable(text: str) -> str:
         letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}"
         for letter in text
     )
+
+
+# --- kernels and steps, by their names ---------------------------------------------------------
+
+
+def short_names(kernels: Sequence[str]) -> list[str]:
+    """A path's last part where that alone is clear, every other name as it is."""
+    lasts = [kernel.rpartition("/")[2] for kernel in kernels]
+    return [
+        last if lasts.count(last) == 1 else kernel
+        for last, kernel in zip(lasts, kernels, strict=True)
+    ]
+
+
+def shorten(release: str) -> str:
+    """A release without what a distribution adds to it; a dash for none."""
+    short = release.partition("-")[0]
+    return short[:LONGEST_RELEASE] or "-"
+
+
+def name_all(names: Sequence[str], every: Sequence[str], word: str) -> str:
+    """Names with commas between, or a word for all of them."""
+    if len(names) == len(every) > 1:
+        return word
+    return ", ".join(names)
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Numbers in order, those that follow each other as 11-13."""
+    groups: list[list[int]] = []
+    for number in numbers:
+        if groups and groups[-1][1] == number - 1:
+            groups[-1][1] = number
+        else:
+            groups.append([number, number])
+    return ", ".join(f"{low}-{high}" if low < high else f"{low}" for low, high in groups)

@@ -7,7 +7,6 @@ import io
 import os
 import re
 import shutil
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -51,6 +50,7 @@ from labs.engine.views.phrases import (
     SIGNS,
     SUMMARY,
     printable,
+    show_counts,
     show_expected,
     show_outcome,
 )
@@ -191,16 +191,8 @@ class TerminalView:
 
     def _end_run(self, event: RunEnded) -> None:
         self._print()
-        counts = Counter(self._steps.values())
-        parts = [
-            f"{counts[verdict]} {self._say(SUMMARY[verdict])}"
-            for verdict in SUMMARY
-            if counts[verdict]
-        ]
-        if parts:
-            count = len(self._steps)
-            steps = self._say("1 step" if count == 1 else "{count} steps", {"count": count})
-            self._print(Text(f"{steps}: {', '.join(parts)}", "bold"))
+        if counts := show_counts([*self._steps.values()], self._say):
+            self._print(Text(counts, "bold"))
         for number, verdict in self._steps.items():
             if verdict in (Verdict.DIFFERS, Verdict.FAILED):
                 step = self._say("step {number}", {"number": number})
