@@ -82,9 +82,8 @@ class Anchors:
 
     def take(self, wanted: str) -> str:
         """A name like this one that nothing else has."""
-        name = re.sub(r"[^A-Za-z0-9_-]+", "-", wanted) or "-"
         count = 1
-        while (found := name if count == 1 else f"{name}.{count}") in self._taken:
+        while (found := wanted if count == 1 else f"{wanted}.{count}") in self._taken:
             count += 1
         self._taken.add(found)
         return found
@@ -152,7 +151,7 @@ class Fold:
         if event.seed is not None:
             where.append(self._say("seed {seed}", {"seed": event.seed}))
         self._run = RunContent(
-            self._anchors.take(event.lab),
+            self._anchors.take(re.sub(r"[^A-Za-z0-9_-]+", "-", event.lab) or "-"),
             event.lab,
             event.title,
             event.claim,
