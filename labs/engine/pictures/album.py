@@ -161,7 +161,8 @@ class Album:
         if call.name not in DRAWN and not event.errno:
             return
         name = DRAWN.get(call.name, call.name)
-        shown = f"{name} {show_address(address)}" if name == "bind" and address else name
+        where = show_address(address) if name == "bind" and address else call.unix_name
+        shown = f"{name} {where}" if where else name
         key = (event.process, shown, target, event.errno)
         made = self._attempts.get(key)
         if made:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 ADDRESS = re.compile(r"(?:\[([0-9a-fA-F:.%]+)\]|(\d+\.\d+\.\d+\.\d+)):(\d+)")
 NAME = re.compile(r"(\w+)\((\d*)")
 DESCRIPTOR = re.compile(r"\d+")
+UNIX_NAME = re.compile(r'\(\d+, "([^"]+)"\)')  # of unix(7)
 KINDS = {"SOCK_STREAM": "tcp", "SOCK_DGRAM": "udp"}
 # Calls that are drawn where they succeed too; others are drawn where they are refused.
 DRAWN = {
@@ -39,12 +40,16 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class ShownCall:
-    """A call: its name, its first number if it has one, the address in it, and how often."""
+    """A call: its name, its first number if it has one, the address in it, and how often.
+
+    `unix_name` is the name of a UNIX socket in it, empty for none.
+    """
 
     name: str
     descriptor: int | None
     address: tuple[str, int] | None
     count: int
+    unix_name: str
 
 
 def read_call(call: CallMade) -> ShownCall | None:
@@ -59,7 +64,14 @@ def read_call(call: CallMade) -> ShownCall | None:
         int(number) if number else None,
         read_address(call.call),
         int(times.group(1)) if times else 1,
+        read_unix_name(name, call.call),
     )
+
+
+def read_unix_name(name: str, text: str) -> str:
+    """The name of a UNIX socket that is bound or connected to; empty for another call."""
+    found = UNIX_NAME.search(text) if name in ("bind", "connect") else None
+    return found.group(1) if found else ""
 
 
 def read_address(text: str) -> tuple[str, int] | None:

@@ -76,18 +76,19 @@ Chart: TypeAlias = Bars | Strips | Course
 def make_chart(quantity: Quantity, lives: Sequence[Life]) -> Chart | None:
     """The chart of a quantity; None for one without parts, or whose parts have no common unit."""
     parts = tuple(quantity.parts.items())
+    what = str(quantity)
     match quantity.meaning:
         case Meaning.REQUESTS if quantity.timeline:
-            return Course(quantity.what, quantity.timeline, tuple(lives))
+            return Course(what, quantity.timeline, tuple(lives))
         case Meaning.REQUESTS if parts:
-            return Bars(quantity.what, parts, frozenset(OUTCOMES[1:]), None)
+            return Bars(what, parts, frozenset(OUTCOMES[1:]), None)
         case Meaning.CHANCE if len(parts) > 1:
             total = round(sum(quantity.parts.values()))
-            return Bars(quantity.what, parts, frozenset(), chance_band(total, len(parts)))
+            return Bars(what, parts, frozenset(), chance_band(total, len(parts)))
         case Meaning.SHARES if parts:
-            return Bars(quantity.what, parts, frozenset(), None)
+            return Bars(what, parts, frozenset(), None)
         case Meaning.WAKE_UPS if parts:
-            return Strips(quantity.what, parts)
+            return Strips(what, parts)
     return None
 
 
