@@ -109,7 +109,7 @@ def reader(hint: Any, is_older: bool = False) -> Reader:
         read = tagged_reader("kind", {KINDS[part]: part for part in kinds}, is_older)
         return optional_reader(read) if NoneType in parts else read
     if origin is UnionType and isinstance(kinds[0], type) and is_dataclass(kinds[0]):
-        return optional_reader(instance_reader(kinds[0]))
+        return optional_reader(instance_reader(kinds[0], is_older))
     if origin is Mapping:
         return mapping_reader(*(reader(part, is_older) for part in parts))
     if origin is tuple and parts[-1] is ...:

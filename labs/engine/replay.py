@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING
 
 from labs.engine.model import (
+    ENGINE,
     Advised,
     CallMade,
     Concluded,
@@ -121,26 +122,43 @@ def read_lines(lines: Iterable[str]) -> Iterator[Event]:
 
 def checked(events: Iterable[Event]) -> Iterator[Event]:
     """Events in an order in which a run has them; ValueError for any other."""
-    in_run = False
-    begun = ended = 0  # the steps of which there was last a beginning and an end
+    order: Order | None = None
     for event in events:
+        if isinstance(event, RunStarted):
+            order = Order()
+        elif order is None:
+            raise ValueError(f"{type(event).__name__} outside of a run")
+        else:
+            order.check(event)
+        if isinstance(event, RunEnded):
+            order = None
+        yield event
+
+
+class Order:
+    """What has happened in a run, and so what may happen next."""
+
+    def __init__(self) -> None:
+        self._processes = {ENGINE}
+        self._begun = self._ended = 0  # the step of which there was last a beginning, and an end
+
+    def check(self, event: Event) -> None:
+        """ValueError for what cannot come next."""
         match event:
-            case RunStarted():
-                in_run, begun, ended = True, 0, 0
-            case _ if not in_run:
-                raise ValueError(f"{type(event).__name__} outside of a run")
+            case ProcessStarted():
+                self._processes.add(event.process)
+            case CallMade(process) if process not in self._processes:
+                raise ValueError(f"a call of {show(process)}, which was not started")
             case StepStarted(number):
-                begun, ended = number, 0
+                self._begun, self._ended = number, 0
             case StepEnded(number):
-                if number != begun or ended:
+                if number != self._begun or self._ended:
                     raise ValueError(f"the end of step {number} without a beginning")
-                ended = number
-            case Advised(number) if number != ended:
+                self._ended = number
+            case Advised(number) if number != self._ended:
                 raise ValueError(f"advice on step {number}, which has not ended")
             case RunEnded(status):
                 read_status({"status": status})
-                in_run = False
-        yield event
 
 
 def take(fields: Mapping[str, Json], event: type, is_older: bool) -> Event:

@@ -64,17 +64,29 @@ def grouped(sockets: Sequence[SocketEvidence]) -> list[SocketGroup]:
     """Listeners one by one, connections together that differ in the client's port alone."""
     local_ports = Counter([evidence.row.local[1] for evidence in sockets])
     groups: dict[object, list[SocketEvidence]] = {}
-    served: dict[object, bool] = {}
-    for evidence in sockets:
+    for evidence in sockets:  # tens of thousands, in some steps
         row = evidence.row
-        is_connected = bool(row.peer[1])
-        is_served = not is_connected or local_ports[row.local[1]] > 1
-        ends = (row.local, row.peer[0]) if is_served else (row.local[0], row.peer)
-        alike = (row.protocol, row.state, ends, evidence.user, evidence.holders)
-        key = alike if is_connected else (row.inode, row.local)
-        groups.setdefault(key, []).append(evidence)
-        served.setdefault(key, is_served)
-    return [SocketGroup(group[0], len(group), served[key]) for key, group in groups.items()]
+        local, peer = row.local, row.peer
+        key: object
+        if not peer[1]:
+            key = (row.inode, local)
+        elif local_ports[local[1]] > 1:
+            key = (local, peer[0], row.state, row.protocol, evidence.user, evidence.holders)
+        else:
+            key = (local[0], peer, row.state, row.protocol, evidence.user, evidence.holders)
+        found = groups.get(key)
+        if found is None:
+            groups[key] = [evidence]
+        else:
+            found.append(evidence)
+    return [make_group(alike, local_ports) for alike in groups.values()]
+
+
+def make_group(alike: Sequence[SocketEvidence], local_ports: Mapping[int, int]) -> SocketGroup:
+    """The group of sockets that are alike."""
+    first = alike[0]
+    is_served = not first.row.peer[1] or local_ports[first.row.local[1]] > 1
+    return SocketGroup(first, len(alike), is_served)
 
 
 def socket_cells(group: SocketGroup, times: str = "×", arrow: str = "→") -> list[str]:

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from labs.engine.pictures.svg import STYLE
 from labs.engine.translation import read_translation
 from labs.engine.version import VERSION
 from labs.engine.views.digest import COLUMNS
@@ -47,7 +48,11 @@ class HtmlView:
     def write(self, stream: TextIO) -> None:
         """Write the page."""
         runs = self._fold.runs
-        write_page("runs.j2", {"runs": runs, "summary": sum_up(runs), **HEADINGS}, stream)
+        write_page(
+            "runs.j2",
+            {"runs": runs, "summary": sum_up(runs), "pictures": STYLE, **HEADINGS},
+            stream,
+        )
 
 
 @contextlib.contextmanager

@@ -111,7 +111,10 @@ class ProcessRow:
 
 @dataclass(frozen=True)
 class StepContent:
-    """A step; without an outcome `observed` is empty, and the mark says why."""
+    """A step; without an outcome `observed` is empty, and the mark says why.
+
+    The picture is SVG, to be put into the page as it is.
+    """
 
     anchor: str
     number: int
@@ -120,6 +123,7 @@ class StepContent:
     expected: str
     why: str
     calls: Capped[CallLine] = Capped()
+    picture: str = ""
     observed: str = ""
     parts: Capped[tuple[str, str]] = Capped()
     sockets: Capped[SocketTable] = Capped()

@@ -28,11 +28,17 @@ from labs.engine.model import (
     StepStarted,
     Verdict,
 )
+from labs.engine.pictures.album import Album
+from labs.engine.pictures.drawing import USERS
+from labs.engine.pictures.layout import draw
+from labs.engine.pictures.svg import to_svg
+from labs.engine.pictures.words import describe
 from labs.engine.translation import ENGLISH, LANGUAGES, Translation, read_translation
 from labs.engine.views.digest import acting_uids, condensed, grouped, socket_cells
 from labs.engine.views.phrases import (
     SIGNS,
     SUMMARY,
+    printable,
     show_counts,
     show_expected,
     show_outcome,
@@ -69,7 +75,7 @@ MOST_SOCKETS = 40  # rows of one host
 MOST_PROCESSES = 40  # rows
 
 FEWEST_BITS = 38  # capabilities of the oldest kernel that labs run on, Linux 5.6
-COLOURS = 4  # for users, in the order in which they appear
+PICTURE_WIDTH = 72  # cells
 # What a prediction was, by the style that the score gives it.
 JUDGED = {"green": "right", "dim": "unsaid"}
 
@@ -101,6 +107,8 @@ class Fold:
         self._step: StepStarted | None = None
         self._calls: list[CallMade] = []
         self._users: dict[str, str] = {}
+        self._colours: dict[str, int] = {}
+        self._album = Album()
         self._score = Score()
         self._say: Say = Translation().text
 
@@ -112,11 +120,13 @@ class Fold:
 
     def __call__(self, event: Event) -> None:
         """Take the next event."""
+        self._album(event)
         match event:
             case RunStarted():
                 self._start_run(event)
             case ProcessStarted():
                 self._users[event.process] = event.user
+                self._colours[event.user] = self._album.user(event.process) % USERS
             case StepStarted():
                 self._leave_step()
                 self._step, self._calls = event, []
@@ -141,7 +151,8 @@ class Fold:
         self._close_run(ENDLESS)
         language = event.language if event.language in LANGUAGES else ENGLISH
         self._say = read_translation(WORDS, language).text
-        self._steps, self._verdicts, self._users = [], [], {}
+        self._steps, self._verdicts = [], []
+        self._users, self._colours = {}, {}
         self._step = None
         self._score.begin(event, self._say)
         machine = f" ({event.machine})" if event.machine else ""
@@ -236,7 +247,20 @@ class Fold:
             show_expected(step.expected, self._say),
             step.why,
             capped(map(self._line, condensed(self._calls)), MOST_CALLS),
+            self._picture(),
         )
+
+    def _picture(self) -> str:
+        """The state that the step left, and what it tried; in a plan nothing is left.
+
+        Empty where there is nothing to see.
+        """
+        picture, language = self._album.picture, self._opened().language
+        if self._opened().mark.name or not (picture.hosts or picture.chart):
+            return ""
+        drawing = draw(picture, PICTURE_WIDTH, language)
+        # Names may be any bytes; of what is markup all is printable.
+        return printable(to_svg(drawing, describe(picture, language)))
 
     def _line(self, repeated: tuple[CallMade, int]) -> CallLine:
         call, count = repeated
@@ -250,8 +274,7 @@ class Fold:
         )
 
     def _colour(self, user: str) -> int | None:
-        users = [*dict.fromkeys(self._users.values())]
-        return users.index(user) % COLOURS if user in users else None
+        return self._colours.get(user)
 
     # --- evidence ---
 
