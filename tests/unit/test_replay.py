@@ -18,7 +18,6 @@ from labs.engine.model import (
     HostOpened,
     ProcessStarted,
     RunEnded,
-    RunStarted,
     StepEnded,
     StepStarted,
 )
@@ -27,7 +26,7 @@ from labs.engine.replay import replay, replay_lines
 from labs.engine.reporting import read_lines, write_report
 from labs.engine.runner import run_lab
 from tests.pages import check_page, find_class, read
-from tests.unit.test_html import EVERY_KIND
+from tests.unit.test_html import EVERY_KIND, RUN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -213,8 +212,7 @@ def test_who_wrote_an_older_one_is_said(tmp_path: Path) -> None:
 
 
 def test_a_separator_of_lines_may_stand_in_a_text() -> None:
-    run = replace(EVERY_KIND[0], title="one\u2028two\x85three")  # type: ignore[call-arg]
-    assert isinstance(run, RunStarted)
+    run = replace(RUN, title="one\u2028two\x85three")
     text = json.dumps(event_line(run), ensure_ascii=False)
     assert [*read_lines(f"{text}\n")] == [run]
 

@@ -108,6 +108,11 @@ class ProcessRow:
     inner: str
     capabilities: str
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the uids are not all the same."""
+        return len({*self.uids}) > 1
+
 
 @dataclass(frozen=True)
 class StepContent:

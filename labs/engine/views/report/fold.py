@@ -68,11 +68,11 @@ if TYPE_CHECKING:
 WORDS = Path(__file__).parents[1]  # where the translation of what views say is
 
 # How much of a long list is shown.
-MOST_CALLS = 60
+MOST_CALLS = 40
 MOST_PARTS = 24
 MOST_HOSTS = 12
-MOST_SOCKETS = 40  # rows of one host
-MOST_PROCESSES = 40  # rows
+MOST_SOCKETS = 24  # rows of one host
+MOST_PROCESSES = 24  # rows
 
 FEWEST_BITS = 38  # capabilities of the oldest kernel that labs run on, Linux 5.6
 PICTURE_WIDTH = 72  # cells

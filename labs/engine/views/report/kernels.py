@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from labs.engine.kernels.comparison import find_differences, find_skipped_steps, find_stops
-from labs.engine.views.phrases import SIGNS, name_all, ranges, short_names, shorten
+from labs.engine.views.phrases import SIGNS, SUMMARY, name_all, ranges, short_names, shorten
 from labs.engine.views.report.content import MARKS, Item, Mark, foremost
 
 if TYPE_CHECKING:
@@ -148,5 +148,5 @@ def show_answer(matrix: Matrix, answer: Answer) -> AnswerRow:
 
 
 def show_verdict(verdict: Verdict | None) -> Mark:
-    """A verdict by its sign alone; what it says stands beside it."""
-    return Mark(verdict.value, SIGNS[verdict][0], "") if verdict else NO_VERDICT
+    """A verdict as a mark."""
+    return Mark(verdict.value, SIGNS[verdict][0], SUMMARY[verdict]) if verdict else NO_VERDICT
