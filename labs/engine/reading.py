@@ -165,7 +165,7 @@ def tagged_reader(tag: str, classes: Mapping[str, type], is_older: bool) -> Read
 
 
 @functools.cache
-def instance_reader(data_class: type, is_older: bool) -> Reader:
+def instance_reader(data_class: type, is_older: bool = False) -> Reader:
     """The reader of a data class's fields, of which none may be missing or surplus."""
     readers = {name: reader(hint, is_older) for name, hint in get_type_hints(data_class).items()}
     missable = usual(data_class) if is_older else {}
