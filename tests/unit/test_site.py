@@ -132,7 +132,10 @@ def test_search_knows_english_and_chinese_words(site: Path) -> None:
     index = (site / "searchindex.js").read_text()
     found = json.loads(index.removeprefix("Search.setIndex(").removesuffix(")"))
     assert {"setsockopt", "端口", "内核"} <= set(found["terms"])
-    assert "splitQuery" in (site / "_static" / "language_data.js").read_text()
+    script = (site / "_static" / "language_data.js").read_text()
+    assert "function splitQuery(query)" in script
+    (stemmer,) = re.findall(r"^window\.Stemmer = (.+);$", script, re.MULTILINE)
+    assert f"var {stemmer}=function" in script
 
 
 # --- what is wrong -------------------------------------------------------------------------

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from labs.engine.script import Lab
     from labs.engine.site.camera import Shot
 
-COLUMNS = 96  # of the grid on which a picture is laid out
+COLUMNS = 72  # of a picture: so wide that its names have room, so narrow that a phone shows them
 GALLERIES = {"en": "gallery.md", "zh": "gallery.zh.md"}
 
 

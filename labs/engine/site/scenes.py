@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# The number of a step by the lab's name. No step of a kernel's that only some machines have.
+# The number of a step, by the lab's name.
 SCENES = {
     "unique": 2,
     "fork": 3,
@@ -15,14 +15,14 @@ SCENES = {
     "containers": 4,
     "reuseaddr": 3,
     "timewait": 3,
-    "udp": 5,
-    "dualstack": 12,
-    "device": 3,
+    "udp": 4,
+    "dualstack": 2,
+    "device": 11,
     "passing": 5,
     "restart": 2,
     "crash": 2,
-    "scale": 4,
-    "nginx": 14,
+    "scale": 3,
+    "nginx": 8,
     "haproxy": 2,
     "gunicorn": 8,
 }

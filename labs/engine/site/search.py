@@ -19,7 +19,6 @@ class BilingualSearch(SearchEnglish):
     """Words of English, with their endings cut; of Chinese each two letters in a row."""
 
     lang = "bilingual"
-    language_name = "English and Chinese"
     # find_words() for what a reader types.
     js_splitter_code = r"""
 function splitQuery(query) {
