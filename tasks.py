@@ -113,7 +113,7 @@ IMAGE_HELP = {
     "only": "build this image alone: base, nginx, haproxy, gunicorn or workbench",
 }
 
-SITE_HELP = {"output": "the site's folder; docs/_build/site without it"}
+SITE_HELP = {"output": "the site's folder; build/site without it"}
 
 PICTURES_HELP = {"output": "write gallery and pictures to this folder; to docs without it"}
 
@@ -352,14 +352,14 @@ def clean(context: Context) -> ExitStatus:
 
 
 def build_docs(context: Context, output: str = "") -> ExitStatus:
-    """Build README, docs and briefs as a site that is read without a network."""
+    """Build the docs as a site, to be read without a network."""
     from labs.engine.site.building import build_site
 
     return build_site(output)
 
 
 def renew(context: Context, output: str = "") -> ExitStatus:
-    """Run the labs, and renew the gallery and its pictures in docs."""
+    """Run the labs, and renew the gallery of docs."""
     from labs.engine.site.renewing import renew_pictures
 
     return renew_pictures(find_labs(), output)

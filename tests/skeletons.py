@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 NUMBER = re.compile(r"\d+(\.\d+)?")
 # What has its length or place from a number: bars and their band, strips, columns, who served when.
@@ -20,10 +20,10 @@ def skeleton_of(picture: str) -> list[str]:
 
     A text with a number in it begins where it ends, and is as wide as the number is long.
     """
-    return [*describe_elements(ElementTree.fromstring(picture))]
+    return [*describe_elements(ET.fromstring(picture))]
 
 
-def describe_elements(root: ElementTree.Element) -> Iterator[str]:
+def describe_elements(root: ET.Element) -> Iterator[str]:
     for element in root.iter():
         tag = element.tag.rpartition("}")[2]
         styles = element.get("class", "").split()

@@ -24,7 +24,7 @@ def build_site(output: str) -> ExitStatus:
         )
     from labs.engine.site.generator import generate
 
-    folder = Path(output) if output else ROOT / "docs" / "_build" / "site"
+    folder = Path(output) if output else ROOT / "build" / "site"
     generate(ROOT, folder, list_labs(LABS))
     standard_output().write(f"The site begins at {folder / 'index.html'}\n")
     return ExitStatus.PASSED

@@ -27,7 +27,7 @@ SETTINGS: dict[str, object] = {
     "root_doc": FRONT,
     "source_suffix": {".md": "markdown"},
     "include_patterns": ["README.md", "docs/*.md", "docs/decisions/*.md", "labs/*/brief.*.md"],
-    "exclude_patterns": [".*", "build", "dist", "docs/_build", "tests", "**/__pycache__"],
+    "exclude_patterns": [".*", "build", "dist", "tests", "**/__pycache__"],
     "nitpicky": True,
     "myst_heading_anchors": 4,  # a link to a heading works where the Markdown itself is shown, too
     "html_theme": "furo",
