@@ -14,9 +14,6 @@ FRONT = "docs/index"
 GALLERIES = {"docs/gallery": "en", "docs/gallery.zh": "zh"}
 DECISIONS = "docs/decisions/README"
 
-# What is to be retyped in a playground, and what the generator colours in the same way.
-PLAY, CONSOLE = "```play\n", "```console\n"
-
 # The sidebar: groups of pages, each by its own title or by the one before the brackets.
 GROUPS = (
     ("Begin", ("Overview </README>", *GALLERIES, "docs/exercises", "docs/by-hand")),
@@ -44,7 +41,7 @@ def complete(page: str, text: str, labs: Sequence[str]) -> str:
     if match := BRIEF.fullmatch(page):
         title, _, rest = text.partition("\n")
         ways = WAYS_ON[match[2]].format(lab=match[1])
-        return f"{title}\n\n{ways}\n{rest.replace(PLAY, CONSOLE)}"
+        return f"{title}\n\n{ways}\n{rest}"
     return "\n".join([text, *list_below(page, labs)])
 
 

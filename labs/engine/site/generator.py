@@ -11,6 +11,7 @@ from sphinx.errors import SphinxError
 
 from labs.engine.errors import EngineError
 from labs.engine.site.contents import FRONT, complete, language_of
+from labs.engine.site.lexer import PlayLexer
 from labs.engine.site.search import BilingualSearch
 from labs.engine.version import VERSION
 
@@ -63,6 +64,7 @@ def generate(root: Path, output: Path, labs: Sequence[str]) -> None:
                 warningiserror=True,
             )
             sphinx.add_search_language(BilingualSearch)
+            sphinx.add_lexer(PlayLexer.name, PlayLexer)
 
             def read(_: Sphinx, page: str, source: list[str]) -> None:
                 source[0] = complete(page, source[0], labs)
