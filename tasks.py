@@ -122,6 +122,10 @@ IMAGE_HELP = {
     "only": "build this image alone: base, nginx, haproxy, gunicorn or workbench",
 }
 
+SITE_HELP = {"output": "the site's folder; build/site without it"}
+
+PICTURES_HELP = {"output": "write gallery and pictures to this folder; to docs without it"}
+
 
 def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
     """Make the task that runs these labs; `shows` is its line in invoke --list."""
@@ -368,6 +372,20 @@ def clean(context: Context) -> ExitStatus:
     return clean_engine()
 
 
+def build_docs(context: Context, output: str = "") -> ExitStatus:
+    """Build the docs as a site, to be read without a network."""
+    from labs.engine.site.building import build_site
+
+    return build_site(output)
+
+
+def renew(context: Context, output: str = "") -> ExitStatus:
+    """Run the labs, and renew the gallery of docs."""
+    from labs.engine.site.renewing import renew_pictures
+
+    return renew_pictures(find_labs(), output)
+
+
 def make_namespace() -> Collection:
     """All commands, labs under `lab`."""
     labs = find_labs()
@@ -397,6 +415,9 @@ def make_namespace() -> Collection:
     of_exercises.add_task(command(grade, "grade", GRADE_HELP))
     of_classes = Collection("class")
     of_classes.add_task(command(run_class_of, "run", CLASS_HELP))
+    of_docs = Collection("docs")
+    of_docs.add_task(command(build_docs, "build", SITE_HELP))
+    of_docs.add_task(command(renew, "pictures", PICTURES_HELP))
     tier = {"tier": "run the tests of this tier alone: unit, namespaces, docker or kernels"}
     return Collection(
         of_labs,
@@ -404,6 +425,7 @@ def make_namespace() -> Collection:
         of_kernels,
         of_exercises,
         of_classes,
+        of_docs,
         command(play, "play", PLAY_HELP),
         command(clean, "clean"),
         command(doctor, "doctor"),

@@ -23,6 +23,8 @@ ADAPTERS = {
     },
     "invoke": {"labs.engine.command", "tasks"},
     "jinja2": {"labs.engine.views.html"},
+    "pygments": {"labs.engine.site.lexer"},
+    "sphinx": {"labs.engine.site.generator", "labs.engine.site.search"},
 }
 LAB_MAY_IMPORT = {"labs.engine.script"}
 CHECK_MAY_IMPORT = {"labs.engine.challenge"}
