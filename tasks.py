@@ -30,6 +30,7 @@ LAB_HELP = {
     "kernel": "boot this kernel and run inside it: a version of invoke kernel.list, or a path",
     "json": "write the record to FILE; - is standard output, NAME.jsonl one line an event",
     "junit": "write what came of each step to FILE, as JUnit XML; - is standard output",
+    "html": "write a page to look at, with all that was shown, to FILE; - is standard output",
     "seed": "vary ports, uids and addresses by this number; the same number, the same run",
     "dry": "print the plan and start nothing",
     "predict": "ask before each step what it will come to, and compare",
@@ -54,6 +55,11 @@ PLAY_HELP = {
     "port": "with --show: the sockets of this port alone",
 }
 
+REPORT_HELP = {
+    "records": "FILEs that --json wrote, of labs or one of the matrix, with commas between",
+    "html": "write the page to FILE; - is standard output",
+}
+
 VERDICTS_HELP = {
     "records": "FILEs that --json wrote, with commas between; without it the labs are run now",
 }
@@ -74,6 +80,7 @@ MATRIX_HELP = {
     "labs": "which, with commas between; all without it",
     "jobs": "how many kernels run side by side; as many as there are processors without it",
     "json": "write all records to FILE; - is standard output",
+    "html": "write a page of what came of it to FILE; - is standard output",
     "against": "compare with a FILE that --json wrote; what changed is status 3",
 }
 
@@ -85,6 +92,7 @@ CLASS_HELP = {
     "jobs": "how many run at once; as many as the engine or the swarm has processors without it",
     "seconds": "how long one may take until it is sent again; 180 without it",
     "json": "write the class table to FILE; - is standard output",
+    "html": "write the class table to FILE as a page; - is standard output",
 }
 
 EXERCISE_HELP = {
@@ -94,6 +102,7 @@ EXERCISE_HELP = {
     "kernel": "boot this kernel and check inside it: a version of invoke kernel.list, or a path",
     "json": "write the record to FILE; - is standard output, NAME.jsonl one line an event",
     "junit": "write the requirements as JUnit XML to FILE",
+    "html": "write a page to look at, with all that was shown, to FILE; - is standard output",
     "lang": "the language of what is shown: en (the default) or zh",
 }
 
@@ -127,6 +136,7 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
         kernel: str | None = None,
         json: str | None = None,
         junit: str | None = None,
+        html: str | None = None,
         seed: str | None = None,
         dry: bool = False,
         predict: bool = False,
@@ -137,7 +147,7 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
 
         plan = dry or is_dry(context)
         number = read_number("seed", seed)
-        options = Options(backend, number, plan, pause, json, kernel, lang, predict, junit)
+        options = Options(backend, number, plan, pause, json, kernel, lang, predict, junit, html)
         return run_labs(labs, options)
 
     run.__doc__ = shows
@@ -168,6 +178,13 @@ def verdicts(context: Context, records: str = "") -> ExitStatus:
     from labs.engine.verdicts import show_verdicts
 
     return show_verdicts(find_labs(), records)
+
+
+def report(context: Context, records: str, html: str | None = None) -> ExitStatus:
+    """Make a page to look at of records that were kept."""
+    from labs.engine.reporting import write_report
+
+    return write_report(records, html)
 
 
 def check_content(
@@ -243,13 +260,14 @@ def matrix(
     labs: str = "",
     jobs: str | None = None,
     json: str | None = None,
+    html: str | None = None,
     against: str | None = None,
 ) -> ExitStatus:
     """Run every lab on every kernel, this one's included, and show where they differ."""
     from labs.engine.kernels.matrix import MatrixOptions, run_matrix
 
     number = read_number("jobs", jobs)
-    return run_matrix(find_labs(), MatrixOptions(kernels, labs, number, json, against))
+    return run_matrix(find_labs(), MatrixOptions(kernels, labs, number, json, against, html))
 
 
 def run_class_of(
@@ -261,12 +279,14 @@ def run_class_of(
     jobs: str | None = None,
     seconds: str | None = None,
     json: str | None = None,
+    html: str | None = None,
 ) -> ExitStatus:
     """Run a lab for each learner of a class, on one Docker engine or a swarm of them."""
     from labs.engine.classes.classroom import ClassOptions, run_class
 
     numbers = read_number("jobs", jobs), read_number("seconds", seconds)
-    return run_class(find_labs(), ClassOptions(learners, lab, folder, resume, *numbers, json))
+    options = ClassOptions(learners, lab, folder, resume, *numbers, json, html)
+    return run_class(find_labs(), options)
 
 
 def start(
@@ -284,12 +304,13 @@ def check(
     kernel: str | None = None,
     json: str | None = None,
     junit: str | None = None,
+    html: str | None = None,
     lang: str = "en",
 ) -> ExitStatus:
     """Run the program of an exercise, and judge it by what it does."""
     from labs.engine.exercises.check import CheckOptions, check_exercise
 
-    return check_exercise(name, CheckOptions(kernel, json, junit, lang))
+    return check_exercise(name, CheckOptions(kernel, json, junit, html, lang))
 
 
 def watch(context: Context, name: str, lang: str = "en") -> ExitStatus:
@@ -376,6 +397,7 @@ def make_namespace() -> Collection:
     of_labs.add_task(command(check_content, "check", CHECK_HELP))
     of_labs.add_task(command(new, "new", NEW_HELP))
     of_labs.add_task(command(verdicts, "verdicts", VERDICTS_HELP))
+    of_labs.add_task(command(report, "report", REPORT_HELP))
     of_images = Collection("image")
     of_images.add_task(command(build, "build", IMAGE_HELP))
     of_kernels = Collection("kernel")

@@ -110,6 +110,20 @@ def find_qemu_obstacle() -> str:
     return ""
 
 
+@functools.cache
+def find_browser_obstacle() -> str:
+    """Why pages cannot be looked at here: no Chromium, or none that starts."""
+    from tests.browser import find_chromium, open_browser
+
+    if not find_chromium():
+        return "Chromium is not installed (sudo apt-get install chromium)."
+    try:
+        with open_browser():
+            return ""
+    except Exception as error:  # whatever keeps it from starting
+        return f"Chromium does not start: {error}"
+
+
 OBSTACLES = {
     "namespaces": find_obstacle,
     "docker": find_engine_obstacle,
@@ -117,6 +131,7 @@ OBSTACLES = {
     "compose": find_compose_obstacle,
     "kernels": find_kernel_obstacle,
     "qemu": find_qemu_obstacle,
+    "browser": find_browser_obstacle,
 }
 # What CI has to be able to run. An engine does the same for every client that it lets in, so the
 # run as root is enough there, and the ordinary user need not be let in.
