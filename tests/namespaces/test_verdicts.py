@@ -9,7 +9,7 @@ import pytest
 from labs.engine.record import SCHEMA
 from tests.support import run
 
-pytestmark = pytest.mark.namespaces
+pytestmark = [pytest.mark.namespaces, pytest.mark.alike]
 
 
 @pytest.fixture(scope="module")
