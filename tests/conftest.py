@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from labs.engine.backends.docker.client import APIClient
 
+# What pytest-xdist tells its workers is the width of its own terminal, and of no command's.
+os.environ.pop("COLUMNS", None)
+
 IS_ROOT = os.geteuid() == 0
 OTHER_SHAPE = "ordinary_only" if IS_ROOT else "root_only"
 # CI runs all as root before it runs as an ordinary user what may come out otherwise.
