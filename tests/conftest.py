@@ -13,9 +13,10 @@ from labs.engine.backends.namespaces.backend import open_namespaces
 from labs.engine.errors import BindlabError, CannotRun
 from labs.engine.layout import Layout
 from labs.engine.plans import ProcessPlan
+from tests.company import in_company
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from labs.engine.backends.docker.client import APIClient
 
@@ -147,6 +148,15 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Keep the tests of a module, which may share what they test, in one of several workers."""
     if not item.get_closest_marker("xdist_group"):
         item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> "Generator[None, object, object]":
+    """Where there are several workers, let a test that has to be alone be that."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with in_company(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -117,6 +117,7 @@ finally:
 """
 
 
+@pytest.mark.alone
 def test_a_guest_takes_at_most_256_mib(booted: Guest) -> None:
     events: list[Event] = []
     status = booted.run({"lab": "scale"}, None, events.append)
@@ -154,6 +155,7 @@ def one_of_each_memory(pids: Sequence[int]) -> list[int]:
     return chosen
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kernel_boots_where_ptrace_knows_few_registers(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -34,6 +34,8 @@ pytestmark = pytest.mark.namespaces
 
 ROOT = Path(__file__).parents[2]
 LABS = {lab.name: lab for lab in find_labs()}
+# How much faster several are takes processors that are not taken by others.
+NAMES = [pytest.param(name, marks=pytest.mark.alone) if name == "scale" else name for name in LABS]
 SEEDS = [None, *(pytest.param(seed, marks=pytest.mark.alike) for seed in (1, 2))]
 SKIPPED = {"containers": (11, 12, 13)}  # what only a backend of containers can do: publish
 
@@ -75,7 +77,7 @@ def run_as_it_is(name: str, seed: int | None = None) -> tuple[ExitStatus, list[E
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("name", LABS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_lab_passes(name: str, seed: int | None) -> None:
     status, events = run_as_it_is(name, seed)
     steps = steps_of(events)
@@ -439,6 +441,7 @@ def test_netns_differs_where_nobody_moves(
     assert differing(steps) == [6, 7]
 
 
+@pytest.mark.alone
 def test_scale_differs_where_several_are_far_slower_than_one(
     backend: NamespacesBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
