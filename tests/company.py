@@ -10,14 +10,14 @@ DOOR, ROOM = Path(__file__), Path(__file__).with_name("__init__.py")
 
 
 @contextmanager
-def in_company(*, alone: bool) -> Iterator[None]:
+def in_company(*, alone: bool, door: Path = DOOR, room: Path = ROOM) -> Iterator[None]:
     """Wait until nobody is alone in there, or who is to be alone until nobody is in there at all.
 
     Who waits to be alone keeps the door, so that nobody comes in meanwhile.
     """
     with ExitStack() as stack:
-        with locked(DOOR, fcntl.LOCK_EX):
-            stack.enter_context(locked(ROOM, fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
+        with locked(door, fcntl.LOCK_EX):
+            stack.enter_context(locked(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
         yield
 
 
