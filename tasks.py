@@ -224,11 +224,11 @@ def lint(context: Context) -> ExitStatus:
     return run_linters()
 
 
-def bench(context: Context) -> ExitStatus:
+def bench(context: Context, quick: bool = False) -> ExitStatus:
     """Measure speed as ratios, both sides in the same run."""
     from labs.engine.bench import run_benchmarks
 
-    return run_benchmarks()
+    return run_benchmarks(quick=quick)
 
 
 def build(
@@ -431,7 +431,7 @@ def make_namespace() -> Collection:
         command(doctor, "doctor"),
         command(test, "test", tier),
         command(lint, "lint"),
-        command(bench, "bench"),
+        command(bench, "bench", {"quick": "leave out what takes minutes"}),
     )
 
 

@@ -13,14 +13,20 @@ from labs.engine.backends.namespaces.backend import open_namespaces
 from labs.engine.errors import BindlabError, CannotRun
 from labs.engine.layout import Layout
 from labs.engine.plans import ProcessPlan
+from tests.company import in_company
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from labs.engine.backends.docker.client import APIClient
 
+# What pytest-xdist tells its workers is the width of its own terminal, and of no command's.
+os.environ.pop("COLUMNS", None)
+
 IS_ROOT = os.geteuid() == 0
 OTHER_SHAPE = "ordinary_only" if IS_ROOT else "root_only"
+# CI runs all as root before it runs as an ordinary user what may come out otherwise.
+IS_SECOND_RUN = bool(os.environ.get("CI")) and not IS_ROOT
 
 
 @functools.cache
@@ -139,10 +145,33 @@ PROMISED = frozenset(OBSTACLES) if IS_ROOT else frozenset({"namespaces", "kernel
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests of the other shape: they are run by a run as the other user."""
-    left_out = [item for item in items if item.get_closest_marker(OTHER_SHAPE)]
+    """Leave out what is run by a run as the other user: what only that one can, or has done."""
+    left_out = [item for item in items if is_left_out(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+def is_left_out(item: pytest.Item) -> bool:
+    """Whether a test is for another run."""
+    if item.get_closest_marker(OTHER_SHAPE):
+        return True
+    is_for_both = not item.get_closest_marker("ordinary_only")
+    return IS_SECOND_RUN and is_for_both and item.get_closest_marker("alike") is not None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep the tests of a module, which may share what they test, in one of several workers."""
+    if not item.get_closest_marker("xdist_group"):
+        item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> "Generator[None, object, object]":
+    """Where there are several workers, let a test that has to be alone be that."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with in_company(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

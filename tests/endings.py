@@ -73,12 +73,13 @@ class Trial:
     life: Life = NO_LIFE
     was_alive: bool = False
 
+    lab: ClassVar[str] = "euid"
     patience: ClassVar[float] = DEADLINE  # seconds: until nothing is left
 
     def __post_init__(self) -> None:
         self.folders = (self.tree, self.folder)
         self.record = self.folder / "record.json"
-        self.arguments = ("lab.euid", *self.options(), "--json", str(self.record))
+        self.arguments = (f"lab.{self.lab}", *self.options(), "--json", str(self.record))
         self.variables = environment(self.token, TMPDIR=str(self.folder))
         self.before = look(self.token, self.folders)
 
@@ -246,7 +247,7 @@ def press_control_c(terminal: Terminal) -> None:
 
 def ended_in_a_pause(trial: Trial, _moment: float) -> Ending:
     """Ctrl-C at the first prompt of --pause."""
-    arguments = ("lab.euid", *trial.options(), "--pause")
+    arguments = (f"lab.{trial.lab}", *trial.options(), "--pause")
     with open_terminal(*arguments, token=trial.token, folder=trial.tree) as terminal:
         terminal.read_until(PROMPT)
         trial.look_while_it_lives(terminal.process)

@@ -8,6 +8,7 @@ than Mininet or virtme-ng.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import socket
@@ -133,11 +134,14 @@ class HostsOpened:
     reached: int
 
 
-def run_benchmarks() -> ExitStatus:
-    """Make every comparison and print a table of them; DIFFERS if one is beyond its limit."""
+def run_benchmarks(*, quick: bool = False) -> ExitStatus:
+    """Make comparisons and print a table of them; DIFFERS if one is beyond its limit.
+
+    A quick run leaves out those that take minutes.
+    """
     write_line(HEADINGS)
     beyond = False
-    for row in measure_everything():
+    for row in itertools.chain(measure_most(), () if quick else measure_the_rest()):
         match row:
             case Comparison():
                 word = {True: "yes", False: "no", None: "-"}[row.within]
@@ -148,8 +152,8 @@ def run_benchmarks() -> ExitStatus:
     return ExitStatus.DIFFERS if beyond else ExitStatus.PASSED
 
 
-def measure_everything() -> Iterator[Comparison | NotMeasured]:
-    """All comparisons, one after the other."""
+def measure_most() -> Iterator[Comparison | NotMeasured]:
+    """The comparisons that take seconds each, one after the other."""
     yield compare_whole_run()
     yield compare_start()
     yield compare_calls()
@@ -158,7 +162,14 @@ def measure_everything() -> Iterator[Comparison | NotMeasured]:
     yield compare_sizes(few)
     yield from compare_containers()
     yield from compare_kernels()
-    yield from compare_exercises()
+    yield compare_saves()
+
+
+def measure_the_rest() -> Iterator[Comparison | NotMeasured]:
+    """The comparisons that take a minute or more each."""
+    yield compare_class()
+    yield compare_matrix()
+    yield compare_grading()
     yield from compare_reports()
 
 
@@ -296,7 +307,6 @@ def compare_containers() -> Iterator[Comparison | NotMeasured]:
         yield compare_times(of_many, *seconds, CONTAINERS_LIMIT)
     except CannotRun as error:
         yield NotMeasured(of_lab, error.message)
-    yield compare_class()
 
 
 def compare_class() -> Comparison | NotMeasured:
@@ -329,7 +339,6 @@ def compare_kernels() -> Iterator[Comparison | NotMeasured]:
         )
         yield compare_times(alone, *seconds, KERNEL_LIMIT)
         yield compare_at_once("euid", names, AT_ONCE_ROUNDS, AT_ONCE_LIMIT)
-        yield compare_at_once("", names, 1, MATRIX_LIMIT)
     except CannotRun as error:
         yield NotMeasured(alone, error.message)
         return
@@ -339,6 +348,16 @@ def compare_kernels() -> Iterator[Comparison | NotMeasured]:
             yield compare_times(by_virtme, seconds[0], isolated.time_virtme(guest), VIRTME_LIMIT)
     except CannotRun as error:
         yield NotMeasured(by_virtme, error.message)
+
+
+def compare_matrix() -> Comparison | NotMeasured:
+    """Every lab on the usual kernels side by side, against one kernel at a time."""
+    from labs.engine import bench_kernels as isolated
+
+    try:
+        return compare_at_once("", isolated.usual_kernels(), 1, MATRIX_LIMIT)
+    except CannotRun as error:
+        return NotMeasured("every lab on isolated kernels : one by one", error.message)
 
 
 def compare_at_once(labs: str, kernels: str, rounds: int, limit: float) -> Comparison:
@@ -360,12 +379,12 @@ def compare_at_once(labs: str, kernels: str, rounds: int, limit: float) -> Compa
 # --- exercises ----------------------------------------------------------------------------
 
 
-def compare_exercises() -> Iterator[Comparison]:
-    """A save in watch mode, and a folder of submissions, against the checks alone."""
+def compare_saves() -> Comparison:
+    """A save in watch mode, against the check alone."""
     from labs.engine import bench_exercises as exercises
 
     ours, other = exercises.time_saves()
-    yield Comparison(
+    return Comparison(
         name="exercise.watch, save to verdict : the check alone",
         ours=show_seconds(ours),
         other=show_seconds(other),
@@ -373,8 +392,14 @@ def compare_exercises() -> Iterator[Comparison]:
         limit=f"+{SAVE_LIMIT:g} s",
         within=ours - other <= SAVE_LIMIT,
     )
+
+
+def compare_grading() -> Comparison:
+    """A folder of submissions, against the checks alone."""
+    from labs.engine import bench_exercises as exercises
+
     ours, other = exercises.time_grading()
-    yield Comparison(
+    return Comparison(
         name=f"exercise.grade of {exercises.SUBMISSIONS} : one by one",
         ours=show_seconds(ours),
         other=show_seconds(other),

@@ -1,5 +1,6 @@
 """What developers run, each as it would be by hand, from the project's root; and cleaning up."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,11 +12,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_tests(tier: str) -> ExitStatus:
-    """Run pytest over all tests, or over those of one tier; UsageError for an unknown one."""
+    """Run pytest over all tests, or over those of one tier, a module on each processor.
+
+    UsageError for an unknown tier.
+    """
     tiers = sorted(path.parent.name for path in ROOT.glob("tests/*/__init__.py"))
     if tier and tier not in tiers:
         raise UsageError(f"There is no tier {tier}; there are {', '.join(tiers)}.")
-    return run_all([["pytest", f"tests/{tier}"]])
+    processors = len(os.sched_getaffinity(0))
+    spread = [f"--numprocesses={processors}", "--dist=loadgroup", "--no-loadscope-reorder"]
+    return run_all([["pytest", *spread, f"tests/{tier}"]])
 
 
 def run_linters() -> ExitStatus:

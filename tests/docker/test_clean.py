@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from labs.engine.backends.docker.client import APIClient
     from tests.support import Finished
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("clean")]
 
 MARK = "bindlab-test"  # of all that these tests make, whatever else it carries
 ELSEWHERE = "0c9d5d4e-0000-0000-0000-000000000000 4026531836 4711 123456"

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from labs.engine.backends.docker.client import APIClient
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("clean")]
 
 AT_A_TIME = 3
 KILLS = 30
@@ -62,10 +62,15 @@ MOMENTS = 6
 
 @dataclass
 class DockerTrial(Trial):
-    """A run on the engine, on a network of its own."""
+    """A run on the engine, on a network of its own.
+
+    Two hosts and three processes take all that a lab takes of an engine; more of them would take
+    longer.
+    """
 
     client: str = ""  # its process, as its labels describe it
 
+    lab: ClassVar[str] = "dualstack"
     patience: ClassVar[float] = SOON
 
     def options(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from tests.support import copy_tree, environment, run
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.kernels
+pytestmark = [pytest.mark.kernels, pytest.mark.alike]
 
 # A regression that was real: between 5.10 and 6.1 the IPv4-mapped wildcard address ceased to stand
 # in the way of the addresses that it covers.

@@ -43,15 +43,20 @@ def boot_for_test(module: str) -> Guest:
 FULL = pytest.param("qemu:6.1", marks=pytest.mark.qemu)
 
 
-@pytest.mark.parametrize("name", [*NAMES, FULL])
-def test_a_lab_passes_inside(name: str) -> None:
-    events: list[Event] = []
-    with booting(find_kernel(name)) as guest:
+@pytest.fixture(scope="module", params=[*NAMES, FULL])
+def booted(request: pytest.FixtureRequest) -> Iterator[Guest]:
+    """A guest of each kernel, which serves several tests: a full one takes long to boot."""
+    with booting(find_kernel(request.param)) as guest:
         guest.wait_until_ready()
-        assert guest.run({"lab": "euid"}, None, events.append) is ExitStatus.PASSED
+        yield guest
+
+
+def test_a_lab_passes_inside(booted: Guest) -> None:
+    events: list[Event] = []
+    assert booted.run({"lab": "euid"}, None, events.append) is ExitStatus.PASSED
     first = events[0]
     assert isinstance(first, RunStarted)
-    machine, _, version = name.rpartition(":")
+    machine, _, version = booted.kernel.name.rpartition(":")
     assert (first.machine, first.backend) == (machine or "uml", "namespaces")
     assert first.kernel.startswith(f"{version}.")
     assert first.kernel != os.uname().release
@@ -112,16 +117,14 @@ finally:
 """
 
 
-@pytest.mark.parametrize("name", [*NAMES, FULL])
-def test_a_guest_takes_at_most_256_mib(name: str) -> None:
-    with booting(find_kernel(name)) as guest:
-        guest.wait_until_ready()
-        events: list[Event] = []
-        status = guest.run({"lab": "scale"}, None, events.append)
-        assert status is ExitStatus.PASSED, [event for event in events if differs(event)]
-        program = os.readlink(f"/proc/{guest._keeper}/exe")
-        executed = [pid for pid in descendants(guest._keeper) if executes_another(pid, program)]
-        taken = sum(resident_size(pid) for pid in one_of_each_memory(executed))
+@pytest.mark.alone
+def test_a_guest_takes_at_most_256_mib(booted: Guest) -> None:
+    events: list[Event] = []
+    status = booted.run({"lab": "scale"}, None, events.append)
+    assert status is ExitStatus.PASSED, [event for event in events if differs(event)]
+    program = os.readlink(f"/proc/{booted._keeper}/exe")
+    executed = [pid for pid in descendants(booted._keeper) if executes_another(pid, program)]
+    taken = sum(resident_size(pid) for pid in one_of_each_memory(executed))
     assert 32 < taken <= 256
 
 
@@ -152,6 +155,7 @@ def one_of_each_memory(pids: Sequence[int]) -> list[int]:
     return chosen
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kernel_boots_where_ptrace_knows_few_registers(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,7 @@ from labs.engine.kernels.catalogue import KNOWN
 from labs.engine.kernels.fetch import find_packages
 from labs.engine.kernels.libc import PACKAGE as LIBC
 
-pytestmark = pytest.mark.kernels
+pytestmark = [pytest.mark.kernels, pytest.mark.alike]
 
 
 @pytest.mark.parametrize("name", sorted({known.suite for known in KNOWN}))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from labs.engine.agent import Json
     from labs.engine.model import Event
 
-pytestmark = pytest.mark.kernels
+pytestmark = [pytest.mark.kernels, pytest.mark.alike]
 
 NAMES = [known.name for known in choose_known("uml")]
 # The oldest suite whose source has all of these tests: bind_timewait and bind_wildcard came later

@@ -18,7 +18,7 @@ from labs.engine.session import Session
 from labs.engine.spawned import find_program
 from labs.gunicorn import lab as script
 
-pytestmark = pytest.mark.namespaces
+pytestmark = [pytest.mark.namespaces, pytest.mark.alike]
 
 (LAB,) = (lab for lab in find_labs() if lab.name == "gunicorn")
 STEPS = 12

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["backend"]
 
-pytestmark = pytest.mark.namespaces
+pytestmark = [pytest.mark.namespaces, pytest.mark.alike]
 
 
 @pytest.fixture(autouse=True)

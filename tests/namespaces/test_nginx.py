@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from labs.engine.script import Child, Host, Run
     from labs.nginx.lab import Plan, Server
 
-pytestmark = pytest.mark.namespaces
+pytestmark = [pytest.mark.namespaces, pytest.mark.alike]
 
 STEPS = [*range(1, 17)]
 

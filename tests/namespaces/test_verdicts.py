@@ -9,7 +9,9 @@ import pytest
 from labs.engine.record import SCHEMA
 from tests.support import run
 
-pytestmark = pytest.mark.namespaces
+SECONDS = 180.0  # for all labs, which take half a minute where nothing is beside them
+
+pytestmark = [pytest.mark.namespaces, pytest.mark.alike]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def altered(document: Any, **fields: Any) -> Any:
 
 
 def test_without_records_the_labs_are_run() -> None:
-    done = run("lab.verdicts")
+    done = run("lab.verdicts", seconds=SECONDS)
     assert done.status == 0
     assert "euid  Processes that share a port" in done.output
     assert "holds if: the EUID was" in " ".join(done.output.split())
