@@ -9,6 +9,7 @@ import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -47,7 +48,7 @@ from labs.engine.translation import Translation, read_translation
 from labs.engine.views.score import Score
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 INDENT = 4
 TEXT_WIDTH = 88
@@ -120,12 +121,15 @@ def make_console(stream: TextIO) -> PipeConsole:
     )
 
 
-class TerminalView:
-    """Writes a run to a stream as it goes on; plain text unless that is a terminal with colour."""
+class TextView:
+    """Tells a run as it goes on, in lines for a console; `write` takes what is there at a time."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._console = make_console(stream)
-        self._has_signs = (stream.encoding or "").lower().startswith("utf")
+    def __init__(
+        self, console: PipeConsole, write: Callable[[Text], None], *, has_signs: bool = True
+    ) -> None:
+        self._console = console
+        self._write = write
+        self._has_signs = has_signs
         self._times, self._arrow = ("×", "→") if self._has_signs else ("x", "->")
         self._processes: dict[str, ProcessStarted] = {}
         self._step: StepStarted | None = None
@@ -385,7 +389,21 @@ class TerminalView:
     def _flush(self) -> None:
         """Write what has come together: one call of the console for many lines is far cheaper."""
         lines, self._lines = self._lines, []
-        self._console.print(Text("\n").join(map(cleaned, lines)), soft_wrap=True)
+        self._write(Text("\n").join(map(cleaned, lines)))
+
+
+class TerminalView(TextView):
+    """Writes a run to a stream as it goes on; plain text unless that is a terminal with colour."""
+
+    def __init__(self, stream: TextIO) -> None:
+        console = make_console(stream)
+        has_signs = (stream.encoding or "").lower().startswith("utf")
+        super().__init__(console, partial(console.print, soft_wrap=True), has_signs=has_signs)
+
+
+def make_text_view(width: int, write: Callable[[Text], None], *, has_signs: bool) -> TextView:
+    """What tells a run in lines for a place that is so many columns wide."""
+    return TextView(PipeConsole(file=io.StringIO(), width=width), write, has_signs=has_signs)
 
 
 def fitted(rows: Sequence[Sequence[str]], width: int) -> list[str]:
