@@ -294,13 +294,17 @@ class TextView:
 
     # --- calls ---
 
-    def _print_calls(self) -> None:
-        calls, self._calls = self._calls, []
+    def calls_so_far(self) -> list[Text]:
+        """The calls of the step that is open, in lines."""
+        calls = self._calls
         lines = [(call, 1) for call in calls] if len(calls) <= MANY_CALLS else repeated(calls)
         names = max((len(f"{call.process}/{call.uid}") for call, _ in lines), default=0)
         width = max((len(call.call) for call, _ in lines), default=0)
-        for call, count in lines:
-            self._print(self._show_call(call, count, names, width))
+        return [self._show_call(call, count, names, width) for call, count in lines]
+
+    def _print_calls(self) -> None:
+        self._lines += self.calls_so_far()
+        self._calls = []
 
     def _show_call(self, call: CallMade, count: int, name_width: int, call_width: int) -> Text:
         who = f"{call.process}/{call.uid}".ljust(name_width)

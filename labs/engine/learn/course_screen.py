@@ -1,0 +1,178 @@
+"""The first screen: the labs in their order, each with its exercises and how far one is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from textual.containers import Horizontal
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from labs.engine.learn.chapters import Chapter, read_standing
+from labs.engine.learn.keys import add_key
+from labs.engine.learn.panes import TextPane
+from labs.engine.learn.places import OpenExercise, OpenLab
+from labs.engine.learn.screen import CourseScreen
+from labs.engine.translation import read_translation
+from labs.engine.views.exercise import read_page
+from labs.engine.views.question import shortened
+from labs.engine.views.terminal import aligned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from textual import events
+    from textual.widget import Widget
+
+    from labs.engine.challenge import Challenge
+    from labs.engine.learn.chapters import Standing
+    from labs.engine.learn.run_screen import Manner
+    from labs.engine.learn.words import Say
+
+WIDE = 130  # columns from which what is marked is shown beside the list
+MARGIN = 4  # columns of the list that are no text
+PREVIEW_DELAY = 0.15  # seconds on one line of the list until its page is shown
+
+
+class CourseList(OptionList):
+    """The list itself, whose keys are shown too."""
+
+    def __init__(self, say: Say) -> None:
+        super().__init__(id="list", markup=False)
+        add_key(self, "enter", "select", say("Open"))
+        add_key(self, "down", "cursor_down", say("Down"))
+        add_key(self, "up", "cursor_up", say("Up"))
+
+
+class ListScreen(CourseScreen):
+    """The list of all that there is to do."""
+
+    def __init__(self, chapters: Sequence[Chapter], manner: Manner) -> None:
+        self.manner = manner
+        self._chapters = chapters
+        self._standing: Standing = read_standing()
+        self._lines: list[Chapter | Challenge] = [
+            line for chapter in chapters for line in (chapter, *chapter.challenges)
+        ]
+        super().__init__(manner.say)
+
+    def add_keys(self) -> None:
+        """Add the list's keys."""
+        say = self.say
+        add_key(self, "t", "app.toggle_theme", say("Light or dark"))
+        add_key(self, "q", "app.quit", say("Leave"))
+
+    def compose_content(self) -> Iterator[Widget]:
+        """The list, and beside it the page of what is marked."""
+        with Horizontal(id="course"):
+            yield CourseList(self.say)
+            yield TextPane("preview", "")
+        yield Static(id="word", markup=False)
+
+    def on_mount(self) -> None:
+        """Mark what is next."""
+        self.set_title("bindlab", self.say("who may listen on a port, and why"))
+        self._fill()
+        self._mark(self._standing.next_of(self._chapters))
+        self.query_one(OptionList).focus()
+
+    def on_screen_resume(self) -> None:
+        """Show how far one is now."""
+        self._standing = read_standing()
+        self._fill()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Fit the lines to the width."""
+        super().on_resize(event)
+        self.query_one("#preview").display = event.size.width >= WIDE
+        self._fill()
+        self._show_page_soon()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Open what is marked."""
+        line = self._lines[event.option_index]
+        if isinstance(line, Chapter):
+            self.post_message(OpenLab(line))
+        else:
+            self.post_message(OpenExercise(line))
+
+    def on_option_list_option_highlighted(self, _event: OptionList.OptionHighlighted) -> None:
+        """Show the page of what is marked, once one stays there."""
+        self._show_page_soon()
+
+    # --- the list ---
+
+    def _fill(self) -> None:
+        options = self.query_one(OptionList)
+        marked = options.highlighted
+        options.clear_options()
+        options.add_options([Option(row) for row in self._rows()])
+        options.highlighted = marked
+        self.query_one("#word", Static).update(self._word())
+
+    def _rows(self) -> list[str]:
+        columns = self.size.width
+        width = columns // 2 if columns >= WIDE else columns
+        cells = [self._cells(line) for line in self._lines]
+        fixed = aligned([[number, name, state] for number, name, _, state in cells])
+        room = width - MARGIN - max(map(len, fixed)) - 2 * max(len(cells[0][3]) - 2, 2)
+        rows = [
+            [number, name, shortened(title, max(room, 20)), state]
+            for number, name, title, state in cells
+        ]
+        return aligned(rows)
+
+    def _cells(self, line: Chapter | Challenge) -> tuple[str, str, str, str]:
+        language, standing = self.manner.language, self._standing
+        if isinstance(line, Chapter):
+            name = line.lab.name
+            entry = standing.labs.get(name)
+            state = self._sign(is_done=standing.is_run(name))
+            if entry and entry.asked:
+                state += f" {entry.right}/{entry.asked}"
+            return f"{line.number:>2}", name, line.title(language), state
+        title = read_translation(line.folder, language).text(line.title)
+        is_begun = line.name in standing.exercises
+        state = self._sign(is_done=standing.is_solved(line.name), is_begun=is_begun)
+        return "", f"  {line.name}", title, state
+
+    def _sign(self, *, is_done: bool, is_begun: bool = False) -> str:
+        done, begun, new = ("✔", "…", "·") if self.manner.has_signs else ("+", "~", ".")
+        return done if is_done else begun if is_begun else new
+
+    def _word(self) -> str:
+        say, standing = self.say, self._standing
+        exercises = [challenge for chapter in self._chapters for challenge in chapter.challenges]
+        values = {
+            "run": sum(standing.is_run(chapter.lab.name) for chapter in self._chapters),
+            "labs": len(self._chapters),
+            "solved": sum(standing.is_solved(challenge.name) for challenge in exercises),
+            "exercises": len(exercises),
+        }
+        done = say("{run} of {labs} labs run, {solved} of {exercises} exercises solved.", values)
+        how = say("Go to a line with the arrows, and press Enter. Begin at the top.")
+        if values["run"]:
+            name = {"name": standing.next_of(self._chapters) or "-"}
+            how = say("Go to a line with the arrows, and press Enter. Next: {name}.", name)
+        return f"{how}\n{done}"
+
+    def _mark(self, name: str) -> None:
+        names = [line.lab.name if isinstance(line, Chapter) else line.name for line in self._lines]
+        self.query_one(OptionList).highlighted = names.index(name) if name in names else 0
+
+    def _show_page_soon(self) -> None:
+        if self.size.width >= WIDE:
+            self.run_worker(self._show_page(), group="page", exclusive=True)
+
+    async def _show_page(self) -> None:
+
+        await asyncio.sleep(PREVIEW_DELAY)
+        marked = self.query_one(OptionList).highlighted
+        if marked is None:
+            return
+        line, language = self._lines[marked], self.manner.language
+        page = line.brief(language) if isinstance(line, Chapter) else line.task(language)
+        pane = self.query_one("#preview", TextPane)
+        await pane.show(read_page(page, language))
+        pane.scroll_home(animate=False)
