@@ -6,17 +6,19 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from textual.containers import Horizontal
+from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from labs.engine.learn.chapters import Chapter, read_standing
 from labs.engine.learn.keys import add_key
+from labs.engine.learn.pages import OF_THE_LIST
 from labs.engine.learn.panes import TextPane
 from labs.engine.learn.places import OpenExercise, OpenLab
 from labs.engine.learn.screen import CourseScreen
 from labs.engine.translation import read_translation
 from labs.engine.views.exercise import read_page
-from labs.engine.views.question import shortened
+from labs.engine.views.pane import shortened
 from labs.engine.views.terminal import aligned
 
 if TYPE_CHECKING:
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
     from labs.engine.learn.run_screen import Manner
     from labs.engine.learn.words import Say
 
-WIDE = 130  # columns from which what is marked is shown beside the list
+WIDE = 150  # columns from which what is marked is shown beside the list
 MARGIN = 4  # columns of the list that are no text
+GAP = 2  # columns between a title and what stands before it
 PREVIEW_DELAY = 0.15  # seconds on one line of the list until its page is shown
 
 
@@ -52,10 +55,14 @@ class ListScreen(CourseScreen):
         self.manner = manner
         self._chapters = chapters
         self._standing: Standing = read_standing()
-        self._lines: list[Chapter | Challenge] = [
-            line for chapter in chapters for line in (chapter, *chapter.challenges)
-        ]
+        self._lines: list[Chapter | Challenge] = []
+        for chapter in chapters:
+            self._lines += [chapter, *chapter.challenges]
         super().__init__(manner.say)
+
+    def help_text(self) -> str:
+        """What the help says of this screen."""
+        return self.say(OF_THE_LIST)
 
     def add_keys(self) -> None:
         """Add the list's keys."""
@@ -107,7 +114,8 @@ class ListScreen(CourseScreen):
         options = self.query_one(OptionList)
         marked = options.highlighted
         options.clear_options()
-        options.add_options([Option(row) for row in self._rows()])
+        rows = zip(self._rows(), self._lines, strict=True)
+        options.add_options([Option(self._styled(row, line)) for row, line in rows])
         options.highlighted = marked
         self.query_one("#word", Static).update(self._word())
 
@@ -116,7 +124,7 @@ class ListScreen(CourseScreen):
         width = columns // 2 if columns >= WIDE else columns
         cells = [self._cells(line) for line in self._lines]
         fixed = aligned([[number, name, state] for number, name, _, state in cells])
-        room = width - MARGIN - max(map(len, fixed)) - 2 * max(len(cells[0][3]) - 2, 2)
+        room = width - MARGIN - GAP - max(map(len, fixed))
         rows = [
             [number, name, shortened(title, max(room, 20)), state]
             for number, name, title, state in cells
@@ -140,6 +148,14 @@ class ListScreen(CourseScreen):
     def _sign(self, *, is_done: bool, is_begun: bool = False) -> str:
         done, begun, new = ("✔", "…", "·") if self.manner.has_signs else ("+", "~", ".")
         return done if is_done else begun if is_begun else new
+
+    def _styled(self, row: str, line: Chapter | Challenge) -> Content:
+        done = self._sign(is_done=True)
+        content = Content(row)
+        if not isinstance(line, Chapter):
+            content = content.stylize("dim")
+        place = row.rfind(done)
+        return content if place < 0 else content.stylize("$text-success", place, place + 1)
 
     def _word(self) -> str:
         say, standing = self.say, self._standing

@@ -13,6 +13,8 @@ from labs.engine.exercises.workplace import usage_errors
 from labs.engine.learn.child import CHECK, Request
 from labs.engine.learn.editor import edit, find_editor
 from labs.engine.learn.keys import add_key
+from labs.engine.learn.pages import OF_AN_EXERCISE
+from labs.engine.learn.panes import TextPane
 from labs.engine.learn.run_screen import BUSY, STEPS, TEXT, Manner, RunScreen
 from labs.engine.learn.story import Phase
 from labs.engine.translation import read_translation
@@ -33,7 +35,7 @@ class ExerciseScreen(RunScreen):
 
     def __init__(self, challenge: Challenge, manner: Manner) -> None:
         self.challenge = challenge
-        self.heading = manner.say("Task")
+        self.heading, self.of_run = manner.say("Task"), manner.say("Check")
         self._is_watching = False
         self._shows_solution = False
         self._is_sure = False  # to begin anew, once the key was pressed before
@@ -42,6 +44,10 @@ class ExerciseScreen(RunScreen):
         super().__init__(manner)
         self._translation = read_translation(challenge.folder, manner.language)
         self.name_shown = f"{challenge.name}  {self._translation.text(challenge.title)}"
+
+    def help_text(self) -> str:
+        """What the help says of this screen."""
+        return self.say(OF_AN_EXERCISE)
 
     def add_keys(self) -> None:
         """Add the keys of an exercise."""
@@ -173,6 +179,7 @@ class ExerciseScreen(RunScreen):
         self._shows_solution = not self._shows_solution
         await self.refresh_text()
         self.show_pane(TEXT)
+        self.query_one("#text", TextPane).show_last()
 
     async def action_reset(self) -> None:
         """Begin anew; the program is kept beside. The key has to be pressed twice."""
@@ -196,6 +203,7 @@ class ExerciseScreen(RunScreen):
             self.notify(error.message, severity="warning")
         await self.refresh_text()
         self.show_pane(TEXT)
+        self.query_one("#text", TextPane).show_last()
         self.refresh_word()
 
     async def has_ended(self) -> None:

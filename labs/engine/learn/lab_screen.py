@@ -10,6 +10,7 @@ from labs.engine.exercises.progress import LabEntry, open_lab_progress
 from labs.engine.learn.chapters import read_standing
 from labs.engine.learn.child import LAB, Request
 from labs.engine.learn.keys import add_key
+from labs.engine.learn.pages import OF_A_LAB
 from labs.engine.learn.places import OpenExercise
 from labs.engine.learn.run_screen import BUSY, Manner, RunScreen
 from labs.engine.learn.story import Phase
@@ -27,11 +28,15 @@ class LabScreen(RunScreen):
 
     def __init__(self, chapter: Chapter, manner: Manner, seed: int | None = None) -> None:
         self.chapter = chapter
-        self.heading = manner.say("Brief")
+        self.heading, self.of_run = manner.say("Brief"), manner.say("Steps")
         self.asks = True
         self._seed = seed
         super().__init__(manner)
         self.name_shown = f"{chapter.lab.name}  {chapter.title(manner.language)}"
+
+    def help_text(self) -> str:
+        """What the help says of this screen."""
+        return self.say(OF_A_LAB)
 
     def add_keys(self) -> None:
         """Add the keys of a lab."""

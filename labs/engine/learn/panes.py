@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from textual.containers import VerticalScroll
 from textual.widgets import Markdown, Static
 
-from labs.engine.model import RunEnded, RunStarted, StepEnded, StepStarted
+from labs.engine.model import RunEnded, StepEnded, StepStarted
 from labs.engine.views.exercise import joined
-from labs.engine.views.terminal import make_text_view
+from labs.engine.views.pane import joined_lines, make_text_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,6 +50,11 @@ class TextPane(Pane):
         """Show another page, or this one changed."""
         await self.query_one(Markdown).update(joined(text))
 
+    def show_last(self) -> None:
+        """Scroll to the last heading."""
+        if headings := self.query("MarkdownH2"):
+            self.call_after_refresh(self.scroll_to_widget, headings.last(), top=True, animate=False)
+
 
 class StepsPane(Pane):
     """The steps of a run, told as a terminal would; the open one with its calls as they come."""
@@ -63,6 +68,7 @@ class StepsPane(Pane):
         self._width = 0
         self._view: TextView | None = None
         self._has_changed = False
+        self._follows = True  # what comes is scrolled to
 
     def compose(self) -> ComposeResult:
         """What goes on right now, below all that is told."""
@@ -74,7 +80,7 @@ class StepsPane(Pane):
 
     def begin(self) -> None:
         """Another run begins."""
-        self._events = []
+        self._events, self._follows = [], True
         self._rebuild()
 
     def add(self, event: Event) -> None:
@@ -83,14 +89,39 @@ class StepsPane(Pane):
         if self._view is None:
             return
         self._tell(event)
-        if isinstance(event, RunStarted | StepStarted | StepEnded | RunEnded):
+        if isinstance(event, StepEnded | RunEnded):
             self._refresh_live()
-            self.call_after_refresh(self.scroll_end, animate=False)
+
+    def follow(self) -> None:
+        """Scroll to what comes, until the trainee looks at something else."""
+        self._follows = True
+        self.scroll_end(animate=False)
+
+    def watch_virtual_size(self) -> None:
+        """Scroll to what has come."""
+        if self._follows:
+            self.scroll_end(animate=False)
+
+    def action_scroll_up(self) -> None:
+        """Look at what was before."""
+        self._follows = False
+        super().action_scroll_up()
+
+    def action_page_up(self) -> None:
+        """Look at what was before."""
+        self._follows = False
+        super().action_page_up()
+
+    def action_scroll_home(self) -> None:
+        """Look at how it began."""
+        self._follows = False
+        super().action_scroll_home()
 
     def show_step(self, number: int) -> None:
         """Scroll to a step."""
         for block in self.query(Block):
             if block.number == number:
+                self._follows = False
                 self.scroll_to_widget(block, top=True, animate=False)
 
     def on_resize(self, _event: events.Resize) -> None:
@@ -109,7 +140,6 @@ class StepsPane(Pane):
         for event in self._events:
             self._tell(event)
         self._refresh_live()
-        self.call_after_refresh(self.scroll_end, animate=False)
 
     def _tell(self, event: Event) -> None:
         assert self._view
@@ -141,10 +171,7 @@ class StepsPane(Pane):
         live = self.query_one("#live", Static)
         live.display = bool(lines)
         if lines:
-            text, *others = lines
-            for line in others:
-                text = text.append("\n").append_text(line)
-            live.update(text)
+            live.update(joined_lines(lines))
 
 
 class Block(Static):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labs.engine.model import StepEnded
-from labs.engine.views.terminal import make_text_view
+from labs.engine.views.pane import make_text_view
 
 if TYPE_CHECKING:
     from rich.text import Text

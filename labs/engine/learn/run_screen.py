@@ -52,7 +52,8 @@ class Manner:
 class RunScreen(CourseScreen):
     """A screen on which something is run."""
 
-    heading = ""
+    heading = ""  # of the page
+    of_run = ""  # the heading of the steps
     name_shown = ""
 
     def __init__(self, manner: Manner) -> None:
@@ -83,7 +84,7 @@ class RunScreen(CourseScreen):
         with Container(id="panes"):
             yield TextPane("text", self.heading)
             with Vertical(id="run"):
-                yield StepsPane("steps", say("Steps"), has_signs=self.manner.has_signs)
+                yield StepsPane("steps", self.of_run, has_signs=self.manner.has_signs)
                 yield QuestionBox(self.manner.language, say, questioner(self.manner.language))
             yield PicturePane("picture", say("Picture"))
         yield Static(id="word", markup=False)
@@ -204,12 +205,14 @@ class RunScreen(CourseScreen):
 
     def action_next(self) -> None:
         """Let the next step come."""
+        self.query_one(StepsPane).follow()
         self.go_on()
         self.refresh_word()
 
     def action_run_on(self) -> None:
         """Go on without stopping."""
         self.runs_on = True
+        self.query_one(StepsPane).follow()
         self.go_on()
         self.refresh_word()
 
@@ -276,7 +279,7 @@ class RunScreen(CourseScreen):
 
     def refresh_title(self) -> None:
         """Show what this is, how far it has come, and which panes there are."""
-        names = (self.heading, self.say("Steps"), self.say("Picture"))
+        names = (self.heading, self.of_run, self.say("Picture"))
         panes = "  ".join(
             f"[{name}]" if index == self._pane else f" {name} " for index, name in enumerate(names)
         )

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.text import Text
 
 from labs.engine.errors import UsageError, output_error
@@ -207,11 +207,6 @@ def filled(parts: Sequence[str], width: int) -> list[str]:
         else:
             lines.append(part)
     return lines
-
-
-def shortened(text: str, width: int) -> str:
-    """A text that takes at most so many columns."""
-    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "\u2026"
 
 
 def ask_how_many(what: str, language: str, say: Callable[..., str]) -> str:

@@ -405,11 +405,6 @@ class TerminalView(TextView):
         super().__init__(console, partial(console.print, soft_wrap=True), has_signs=has_signs)
 
 
-def make_text_view(width: int, write: Callable[[Text], None], *, has_signs: bool) -> TextView:
-    """What tells a run in lines for a place that is so many columns wide."""
-    return TextView(PipeConsole(file=io.StringIO(), width=width), write, has_signs=has_signs)
-
-
 def fitted(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """Rows as aligned lines, without the last columns where they would be wider than `width`."""
     lines = aligned(rows)
