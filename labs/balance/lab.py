@@ -13,6 +13,7 @@ from labs.engine.script import (
     Socket,
     Step,
     between,
+    by_chance,
     chi_square,
     exactly,
     lab,
@@ -86,7 +87,7 @@ def spread(run: Run, server: Host, client: Process, address: tuple[str, int]) ->
         listeners = [join(member, address[1]) for member in members]
         answers = client.request(address, CONNECTIONS, first_port=FIRST_PORT)
         shares = {member.name: answers.by.get(member.name, 0) for member in members}
-        step.measured(chi_square(shares), shares)
+        step.measured(chi_square(shares), by_chance(shares))
     return listeners
 
 

@@ -1,6 +1,16 @@
 """Availability: what goes on, and what is lost, when one of several servers dies or hangs."""
 
-from labs.engine.script import Finding, Host, Process, Run, Socket, Step, exactly, lab
+from labs.engine.script import (
+    Finding,
+    Host,
+    Process,
+    Run,
+    Socket,
+    Step,
+    by_chance,
+    exactly,
+    lab,
+)
 
 MEMBERS = 4
 CLIENTS = 16
@@ -62,7 +72,7 @@ def lose_a_member(run: Run, server: Host, elsewhere: Host) -> None:
         count=SOME,
     ) as step:
         answers = client.request((server.ipv4, port), SOME)
-        step.measured(answers.answered, dict(answers.by))
+        step.measured(answers.answered, by_chance(answers.by))
 
 
 def lose_connections(run: Run, server: Host, elsewhere: Host) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from labs.engine.errors import LabError
-from labs.engine.model import OUTCOMES, TIMES
+from labs.engine.model import OUTCOMES, SLOT, SLOTS, TIMES, Meaning, Parts, Timeline
 
 if TYPE_CHECKING:
     from labs.engine.model import CallResult, Tally
@@ -33,7 +33,8 @@ class Answers:
     """What came of requests; `by` is who answered how many.
 
     `woken` is how often waiting processes woke for all of it, by pid, where they were looked at. Of
-    all the time and of one request's `median` and `ninety_ninth` percentile: microseconds.
+    all the time and of one request's `median` and `ninety_ninth` percentile: microseconds. A load
+    has a `timeline`.
     """
 
     answered: int
@@ -45,6 +46,7 @@ class Answers:
     elapsed: int
     median: int
     ninety_ninth: int
+    timeline: Timeline | None = None
 
     @property
     def asked(self) -> int:
@@ -57,10 +59,12 @@ class Answers:
         return self.refused + self.reset + self.timed_out
 
     @property
-    def parts(self) -> dict[str, float]:
+    def parts(self) -> Parts:
         """Each outcome and how often."""
         counts = (self.answered, self.refused, self.reset, self.timed_out)
-        return dict(zip(OUTCOMES, counts, strict=True))
+        return Parts(
+            dict(zip(OUTCOMES, counts, strict=True)), Meaning.REQUESTS, timeline=self.timeline
+        )
 
     def joined(self, later: Answers) -> Answers:
         """What came of these requests and of later ones; of their times the longest."""
@@ -90,8 +94,26 @@ class Answers:
         if sum(outcomes) != counts["asked"] or sum(by.values()) != counts["answered"]:
             raise LabError(f"Not every request is accounted for: {dict(counts)}.")
         answered, refused, reset, timed_out = outcomes
-        times = (counts[name] for name in TIMES)
+        elapsed, median, ninety_ninth = (counts[name] for name in TIMES)
+        times = elapsed, median, ninety_ninth
         return Answers(answered, refused, reset, timed_out, by, woken, *times)
+
+
+def of_load(result: CallResult, ended: int) -> Answers:
+    """What came of a load that ended so many microseconds after the run began; raises LabError."""
+    answers = Answers.of(result)
+    counts = tally(result)
+    width = -(-answers.elapsed // SLOTS)
+    slots: list[tuple[int, int, int, int]] = []
+    for slot in range(SLOTS):
+        answered, refused, reset, timed_out = (
+            counts.get(f"{SLOT}{slot} {outcome}", 0) for outcome in OUTCOMES
+        )
+        slots.append((answered, refused, reset, timed_out))
+    if not width or not any(map(any, slots)):
+        return answers
+    begun = max(0, ended - answers.elapsed)
+    return replace(answers, timeline=Timeline(begun, width, tuple(slots)))
 
 
 def add(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

@@ -26,6 +26,12 @@ OUTCOMES = ("answered", "refused", "reset", "timed out")
 TIMES = ("elapsed", "median", "ninety-ninth")
 """What such a tally has besides, in microseconds: of all, and percentiles of one request."""
 
+SLOTS = 60
+"""Into how many slots of time a load's tally is divided, each of the same length."""
+
+SLOT = "slot "
+"""What the name of a count begins with that is of one of these slots: `slot NUMBER OUTCOME`."""
+
 Argument: TypeAlias = int | str | Address | tuple[str, ...] | tuple[int, ...] | Reference
 Value: TypeAlias = int | str | Address | Tally | None
 
@@ -45,6 +51,16 @@ class Finding(StrEnum):
     HOLDS = "holds"
     CONDITIONAL = "holds if"
     REFUTED = "does not hold"
+
+
+class Meaning(StrEnum):
+    """What the parts of a quantity are: `CHANCE` are shares that chance gives out evenly."""
+
+    FIGURES = "figures"
+    SHARES = "shares"
+    CHANCE = "shares by chance"
+    WAKE_UPS = "wake-ups"
+    REQUESTS = "requests"
 
 
 # --- expectations -------------------------------------------------------------------------
@@ -157,12 +173,36 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class Timeline:
+    """When a load's requests came to their end, in slots of time that follow each other.
+
+    It has `begun` so many microseconds after the run, and each slot is `width` microseconds long;
+    `slots` has for each how many requests came to each of OUTCOMES, in their order.
+    """
+
+    begun: int
+    width: int
+    slots: tuple[tuple[int, int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a quantity consists of, by name, and what these parts mean."""
+
+    values: Mapping[str, float]
+    meaning: Meaning = Meaning.FIGURES
+    timeline: Timeline | None = None
+
+
+@dataclass(frozen=True)
 class Quantity:
-    """What was measured, and the parts that it is the sum of, by name."""
+    """What was measured, and its parts by name; a `timeline` where they are those of a load."""
 
     what: str
     value: float
     parts: Mapping[str, float] = field(default_factory=dict)
+    meaning: Meaning = Meaning.FIGURES
+    timeline: Timeline | None = None
 
     def __str__(self) -> str:
         return f"{self.value:g} {self.what}"
@@ -363,7 +403,7 @@ class CallMade:
     """A process made a call: as strace would show it, with the errno's name or nothing.
 
     `uid` is the effective one after the call, as the process's own user namespace numbers it. The
-    process ENGINE is none of the lab's.
+    process ENGINE is none of the lab's. It was known `at` so many microseconds after the run began.
     """
 
     process: str
@@ -371,6 +411,7 @@ class CallMade:
     call: str
     result: str
     errno: str
+    at: int = field(default=0, compare=False)  # the same call at another time is the same
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,8 @@ def reader(hint: Any) -> Reader:
     if origin is UnionType and KINDS.keys() >= set(kinds):
         read = tagged_reader("kind", {KINDS[part]: part for part in kinds})
         return optional_reader(read) if NoneType in parts else read
+    if origin is UnionType and isinstance(kinds[0], type) and is_dataclass(kinds[0]):
+        return optional_reader(instance_reader(kinds[0]))
     if origin is Mapping:
         return mapping_reader(*map(reader, parts))
     if origin is tuple and parts[-1] is ...:

@@ -34,7 +34,7 @@ from labs.engine.model import (
 if TYPE_CHECKING:
     from labs.engine.agent import Json
 
-SCHEMA = 4
+SCHEMA = 5
 
 # Classes that stand where several could, and the name by which JSON tells them apart.
 KINDS: dict[type, str] = {

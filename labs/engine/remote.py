@@ -8,7 +8,7 @@ import socket as socket_module
 from collections.abc import Sequence
 from signal import SIGKILL
 
-from labs.engine.answers import Answers, Served
+from labs.engine.answers import Answers, Served, of_load
 from labs.engine.errors import LabError
 from labs.engine.model import Address, Argument, Call, CallResult, ProcessRow, Reference, SocketRow
 from labs.engine.plans import HostPlan, OpenedHost, Publication
@@ -204,7 +204,7 @@ class Process:
         """End the load when so many more requests have come to their end: what came of it."""
         self.wait_for_requests(after)
         (result,) = self.perform(call("stop"))
-        return Answers.of(result)
+        return of_load(result, self._session.now)
 
     def stop_serving(self) -> Served:
         """End what `Socket.serve` began: what it did."""

@@ -19,9 +19,11 @@ from labs.engine.model import (
     Expectation,
     Failed,
     Finding,
+    Meaning,
     Measured,
     Ok,
     Outcome,
+    Parts,
     Quantity,
     Refused,
     Skipped,
@@ -73,8 +75,11 @@ __all__ = [
     "Run",
     "Socket",
     "Step",
+    "as_shares",
+    "as_wake_ups",
     "ask_sleepers",
     "between",
+    "by_chance",
     "call",
     "chi_square",
     "close_all",
@@ -105,6 +110,21 @@ def between(low: float, high: float, what: str) -> Measured:
 def exactly(value: float, what: str) -> Measured:
     """Expect a measured quantity of `what` to be this value."""
     return Measured(what, value, value)
+
+
+def as_shares(values: Mapping[str, float]) -> Parts:
+    """How many of something each got, by name."""
+    return Parts(values, Meaning.SHARES)
+
+
+def by_chance(values: Mapping[str, float]) -> Parts:
+    """The same where each had the same chance for each of them, as in a reuseport group."""
+    return Parts(values, Meaning.CHANCE)
+
+
+def as_wake_ups(values: Mapping[str, float]) -> Parts:
+    """How often each woke, by name."""
+    return Parts(values, Meaning.WAKE_UPS)
 
 
 @dataclass(frozen=True)
@@ -292,13 +312,16 @@ class Step:
         self.plan = plan
         self.outcome: Outcome | None = None
 
-    def measured(self, value: float, parts: Mapping[str, float] | None = None) -> None:
-        """Give the quantity that the step expects; `parts` are what it is the sum of, by name."""
+    def measured(self, value: float, parts: Parts | Mapping[str, float] | None = None) -> None:
+        """Give the quantity that the step expects, and its `parts` by name if it has some."""
         if not isinstance(self.plan.expected, Measured):
             raise LabError("A step that expects no quantity has measured one.")
         if isinstance(value, bool):
             raise LabError("A step has measured whether something is so, and not how much of it.")
-        self._quantity = Quantity(self.plan.expected.what, value, dict(parts or {}))
+        found = parts if isinstance(parts, Parts) else Parts(parts or {})
+        self._quantity = Quantity(
+            self.plan.expected.what, value, dict(found.values), found.meaning, found.timeline
+        )
 
     def skip(self, reason: str, since: str = "") -> None:
         """Leave the step: this kernel or backend cannot do it; `since` is the first that can."""

@@ -1,6 +1,7 @@
 """A run in progress: carries a script's wishes to the backend and tells the views what happened."""
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from signal import Signals
@@ -69,6 +70,7 @@ class Session:
         self._step: StepStarted | None = None
         self._has_concluded = False
         self._touched: list[str] = []
+        self._begun = time.monotonic_ns()
 
     # --- hosts and processes ---
 
@@ -225,6 +227,11 @@ class Session:
         self._emit(step)
 
     @property
+    def now(self) -> int:
+        """Microseconds since the run began."""
+        return (time.monotonic_ns() - self._begun) // 1000
+
+    @property
     def kernel(self) -> str:
         """The kernel, as uname -r."""
         return self._backend.kernel
@@ -314,7 +321,7 @@ class Session:
 
     def _emit_made(self, who: str, uid: int, call: str, result: str, errno: str = "") -> None:
         self.calls_made += 1
-        self._emit(CallMade(who, uid, call, result, errno))
+        self._emit(CallMade(who, uid, call, result, errno, self.now))
 
 
 def check_ports(unprivileged_port_start: int, publication: Publication | None) -> None:

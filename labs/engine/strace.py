@@ -7,7 +7,7 @@ import socket
 import struct
 from collections.abc import Mapping
 
-from labs.engine.model import TIMES, Argument, Call, CallResult, Reference, Value
+from labs.engine.model import SLOT, TIMES, Argument, Call, CallResult, Reference, Value
 from labs.engine.plans import Publication
 
 LEVELS = {
@@ -108,8 +108,8 @@ def _show(value: Argument | Value) -> str:
         case (str(host), int(port)):
             return show_address((host, port))
         case Mapping():
-            named = ((name, count) for name, count in value.items() if name not in TIMES)
-            counted = [(name, count) for name, count in named if count]
+            named = [name for name in value if name not in TIMES and not name.startswith(SLOT)]
+            counted = [(name, value[name]) for name in named if value[name]]
             return ", ".join(f"{name} {count}" for name, count in counted[:SHOWN_COUNTS])
         case tuple():
             return f"[{', '.join(_show(part) for part in value)}]"

@@ -46,6 +46,7 @@ LONGEST_ROUND = 1.0  # seconds
 
 ANSWERED, REFUSED, RESET, TIMED_OUT = "answered", "refused", "reset", "timed out"
 OUTCOMES = (ANSWERED, REFUSED, RESET, TIMED_OUT)
+SLOTS = 60  # of time, into which what came of a load is divided
 
 
 class Lock:
@@ -234,6 +235,7 @@ class Requests:
         self._ended = threading.Condition()
         self._counts: dict[str, int] = dict.fromkeys(("asked", *OUTCOMES), 0)
         self._times: list[int] = []
+        self._ends: list[tuple[int, str]] = []
         self._begun = self._ended_at = time.monotonic_ns()
 
     def make_all(self, pause: float = 0.0) -> None:
@@ -258,6 +260,7 @@ class Requests:
             for name in ("asked", outcome, *([f"by {who}"] if who else [])):
                 self._counts[name] = self._counts.get(name, 0) + 1
             self._times.append(ended - begun)
+            self._ends.append((ended, outcome))
             self._ended_at = ended
             self._ended.notify_all()
         return True
@@ -290,6 +293,16 @@ class Requests:
             "median": times[len(times) // 2] // 1000,
             "ninety-ninth": times[len(times) * 99 // 100] // 1000,
         }
+
+    def slots(self) -> Tally:
+        """When they came to their end: `slot NUMBER OUTCOME`, of SLOTS that divide all the time."""
+        elapsed = max(self._ended_at - self._begun, 1)
+        counts: Tally = {}
+        for ended, outcome in self._ends:
+            number = min((ended - self._begun) * SLOTS // elapsed, SLOTS - 1)
+            name = f"slot {number} {outcome}"
+            counts[name] = counts.get(name, 0) + 1
+        return counts
 
     def _stop(self) -> None:
         self._left, self._is_stopped = 0, True
@@ -325,11 +338,11 @@ class Load:
         return self._requests.wait_for(count)
 
     def stop(self) -> Tally:
-        """End it; what came of the requests."""
+        """End it; what came of the requests, and when."""
         self._requests.stop()
         for thread in self._threads:
             thread.join()
-        return self._requests.tally()
+        return {**self._requests.tally(), **self._requests.slots()}
 
 
 def request(address: tuple[str, int], count: int, first_port: int, words: str) -> Tally:

@@ -13,6 +13,7 @@ from labs.engine.script import (
     Process,
     Run,
     Socket,
+    by_chance,
     close_all,
     exactly,
     lab,
@@ -220,7 +221,7 @@ def serve_clients(
         shares = {
             member.process.name: len(got) for member, got in zip(members, accepted, strict=True)
         }
-        step.measured(sum(shares.values()), shares)
+        step.measured(sum(shares.values()), by_chance(shares))
     return connected, [socket for got in accepted for socket in got]
 
 

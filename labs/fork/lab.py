@@ -2,7 +2,18 @@
 
 from socket import SHUT_RDWR
 
-from labs.engine.script import EADDRINUSE, EINVAL, OK, Finding, Host, Process, Run, exactly, lab
+from labs.engine.script import (
+    EADDRINUSE,
+    EINVAL,
+    OK,
+    Finding,
+    Host,
+    Process,
+    Run,
+    as_shares,
+    exactly,
+    lab,
+)
 
 WORKERS = 4
 CONNECTIONS = 40
@@ -117,7 +128,7 @@ def accept_in_turn(run: Run, server: Host) -> None:
     ) as step:
         shares = share_out(server, "accept", run.port(8083))
         fewest, most = min(shares.values()), max(shares.values())
-        step.measured(most if most == fewest else 0, shares)
+        step.measured(most if most == fewest else 0, as_shares(shares))
 
 
 def race_with_epoll(run: Run, server: Host) -> None:
@@ -130,7 +141,7 @@ def race_with_epoll(run: Run, server: Host) -> None:
         "their sum may not. How many wake in vain, the lab herd counts.",
     ) as step:
         shares = share_out(server, "epoll", run.port(8084))
-        step.measured(sum(shares.values()), shares)
+        step.measured(sum(shares.values()), as_shares(shares))
 
 
 def stop_for_all(run: Run, server: Host) -> None:

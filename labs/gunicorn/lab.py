@@ -16,6 +16,7 @@ from labs.engine.script import (
     Program,
     Run,
     Step,
+    as_wake_ups,
     ask_sleepers,
     between,
     exactly,
@@ -194,7 +195,7 @@ def share_one_listener(run: Run, shared: Starting, neighbour: Process) -> None:
         others=WORKERS - 1,
     ) as step:
         woken, in_vain = wake(neighbour, shared())
-        step.measured(in_vain, woken)
+        step.measured(in_vain, as_wake_ups(woken))
 
 
 def ask_with_curl(run: Run, elsewhere: Host, shared: Starting) -> Step:
@@ -294,7 +295,7 @@ def set_reuse_port(run: Run, first: Starting, neighbour: Process) -> Step:
     ) as step:
         step.needs(one)
         woken, in_vain = wake(neighbour, first())
-        step.measured(in_vain, woken)
+        step.measured(in_vain, as_wake_ups(woken))
     return one
 
 

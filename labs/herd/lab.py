@@ -2,7 +2,18 @@
 
 from dataclasses import dataclass
 
-from labs.engine.script import Finding, Host, Process, Run, Socket, between, exactly, lab
+from labs.engine.script import (
+    Finding,
+    Host,
+    Process,
+    Run,
+    Socket,
+    as_shares,
+    as_wake_ups,
+    between,
+    exactly,
+    lab,
+)
 
 WORKERS = 8
 CONNECTIONS = 24
@@ -15,13 +26,18 @@ SPARE = 2 * WORKERS
 class Crowd:
     """What eight workers did for CONNECTIONS connections, each of which came when all slept.
 
-    `shares` is how many each accepted, `woken` how often they woke in all, and `empty` how often
-    one of them found nothing.
+    `shares` is how many each accepted, `wakes` how often each woke, and `empty` how often one of
+    them found nothing.
     """
 
     shares: dict[str, float]
-    woken: int
+    wakes: dict[str, float]
     empty: int
+
+    @property
+    def woken(self) -> float:
+        """How often they woke in all."""
+        return sum(self.wakes.values())
 
 
 @lab(
@@ -58,7 +74,7 @@ def wait_in_accept(run: Run, server: Host, client: Process) -> None:
     ) as step:
         parent = server.process("accept", user="alice")
         crowd = gather_crowd(client, parent.listen(run.port(8081)), "accept")
-        step.measured(crowd.woken)
+        step.measured(crowd.woken, as_wake_ups(crowd.wakes))
 
     with run.step(
         "How many connections did each accept?",
@@ -69,7 +85,7 @@ def wait_in_accept(run: Run, server: Host, client: Process) -> None:
         parent = server.process("again", user="alice")
         again = gather_crowd(client, parent.listen(run.port(8082)), "accept")
         fewest, most = min(again.shares.values()), max(again.shares.values())
-        same.measured(most if most == fewest else 0, again.shares)
+        same.measured(most if most == fewest else 0, as_shares(again.shares))
 
 
 def wait_in_epoll(run: Run, server: Host, client: Process) -> None:
@@ -84,7 +100,7 @@ def wait_in_epoll(run: Run, server: Host, client: Process) -> None:
     ) as step:
         parent = server.process("epoll", user="alice")
         crowd = gather_crowd(client, parent.listen(run.port(8083)), "epoll")
-        step.measured(crowd.woken)
+        step.measured(crowd.woken, as_wake_ups(crowd.wakes))
 
     with run.step(
         "The same, and whoever wakes is slow: before accept() it waits until all are awake",
@@ -107,7 +123,7 @@ def wait_in_epoll(run: Run, server: Host, client: Process) -> None:
     ) as step:
         parent = server.process("exclusive", user="alice")
         crowd = gather_crowd(client, parent.listen(run.port(8085)), "exclusive")
-        step.measured(crowd.woken)
+        step.measured(crowd.woken, as_wake_ups(crowd.wakes))
 
     with run.step(
         "They wait with epoll again, but only who has the lock waits",
@@ -120,7 +136,7 @@ def wait_in_epoll(run: Run, server: Host, client: Process) -> None:
         listener = parent.listen(run.port(8086))
         parent.make_lock()
         crowd = gather_crowd(client, listener, "lock")
-        step.measured(crowd.woken)
+        step.measured(crowd.woken, as_wake_ups(crowd.wakes))
 
 
 def wait_apart(run: Run, server: Host, client: Process) -> None:
@@ -137,7 +153,8 @@ def wait_apart(run: Run, server: Host, client: Process) -> None:
             server.process(f"apart-{number}", user="alice") for number in range(1, WORKERS + 1)
         ]
         listeners = [worker.listen(port, reuseport=True) for worker in workers]
-        step.measured(ask_crowd(client, listeners, "epoll").woken)
+        crowd = ask_crowd(client, listeners, "epoll")
+        step.measured(crowd.woken, as_wake_ups(crowd.wakes))
 
     parent = server.process("shared", user="alice")
     with run.step(
@@ -150,7 +167,7 @@ def wait_apart(run: Run, server: Host, client: Process) -> None:
         workers=WORKERS,
     ) as step:
         crowd = gather_crowd(client, parent.listen(run.port(8088), reuseport=True), "epoll")
-        step.measured(crowd.woken)
+        step.measured(crowd.woken, as_wake_ups(crowd.wakes))
 
 
 def gather_crowd(client: Process, listener: Socket, way: str) -> Crowd:
@@ -171,6 +188,6 @@ def ask_crowd(client: Process, listeners: list[Socket], way: str) -> Crowd:
         worker.kill()
     return Crowd(
         {name: done.accepted for name, done in served.items()},
-        sum(answers.woken.values()),
+        {worker.name: answers.woken[str(worker.pid)] for worker in workers},
         sum(done.empty for done in served.values()),
     )

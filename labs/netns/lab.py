@@ -9,6 +9,7 @@ from labs.engine.script import (
     Host,
     Run,
     Step,
+    as_shares,
     connect_unix,
     exactly,
     lab,
@@ -64,7 +65,7 @@ def listen_everywhere(run: Run, hosts: list[Host], elsewhere: Host) -> None:
             user: client.request((host.ipv4, port), REQUESTS).by.get(user, 0)
             for host, user in zip(hosts, users, strict=True)
         }
-        step.measured(sum(answers.values()), answers)
+        step.measured(sum(answers.values()), as_shares(answers))
 
     with run.step(
         "On each host somebody asks 127.0.0.1",
@@ -78,7 +79,7 @@ def listen_everywhere(run: Run, hosts: list[Host], elsewhere: Host) -> None:
             .by.get(user, 0)
             for host, user in zip(hosts, users, strict=True)
         }
-        step.measured(sum(near.values()), near)
+        step.measured(sum(near.values()), as_shares(near))
 
     with run.step(
         "The client asks its own 127.0.0.1",

@@ -14,8 +14,11 @@ from labs.engine.script import (
     Process,
     Program,
     Run,
+    as_shares,
+    as_wake_ups,
     ask_sleepers,
     between,
+    by_chance,
     chi_square,
     exactly,
     lab,
@@ -202,7 +205,7 @@ def share_one_listener(run: Run, shared: Starting, client: Process, neighbour: P
         count=SLEEPY,
     ) as step:
         woken, _ = wake(neighbour, shared())
-        step.measured(sum(woken.values()), woken)
+        step.measured(sum(woken.values()), as_wake_ups(woken))
 
     with run.step(
         "Another {count} come. How often does a worker wake that gets none of them?",
@@ -224,7 +227,7 @@ def share_one_listener(run: Run, shared: Starting, client: Process, neighbour: P
         count=CONNECTIONS,
     ) as step:
         shares = ask_awake(client, shared())
-        step.measured(max(shares.values()), shares)
+        step.measured(max(shares.values()), as_shares(shares))
 
 
 def take_turns(run: Run, host: Host, neighbour: Process) -> None:
@@ -240,7 +243,7 @@ def take_turns(run: Run, host: Host, neighbour: Process) -> None:
     ) as step:
         mutex = start(prepare(host, plan), plan)
         woken, in_vain = wake(neighbour, mutex)
-        step.measured(in_vain, woken)
+        step.measured(in_vain, as_wake_ups(woken))
         mutex.end()
 
 
@@ -263,7 +266,7 @@ def listen_apart(run: Run, group: Starting, client: Process, neighbour: Process)
         count=SLEEPY,
     ) as step:
         woken, in_vain = wake(neighbour, group())
-        step.measured(in_vain, woken)
+        step.measured(in_vain, as_wake_ups(woken))
 
     with run.step(
         "{count} connections come one after the other",
@@ -274,7 +277,7 @@ def listen_apart(run: Run, group: Starting, client: Process, neighbour: Process)
         count=CONNECTIONS,
     ) as step:
         shares = ask_awake(client, group())
-        step.measured(chi_square(shares), shares)
+        step.measured(chi_square(shares), by_chance(shares))
 
 
 # --- others on the same port --------------------------------------------------------------

@@ -91,6 +91,7 @@ VARIANTS: list[Event] = [
     RunEnded(70, "It broke.", "Mend it."),
     StepStarted(1, "A step", Ok(), "Because.", soon=True, see="fork"),
     *(Predicted(1, said) for said in (*EXPECTATIONS, None)),
+    CallMade("alice", 64001, "listen(3, 128)", "0", "", 1_234_567),
 ]
 
 # JSON of every type, among it what Python takes to be equal to another type's.
@@ -165,7 +166,7 @@ def taken(value: Json, path: tuple[Any, ...]) -> set[type]:
             return {int, type(None)}
         case ("reuseaddr",) | ("reuseport",):
             return {bool, type(None)}
-        case ("prediction",):
+        case ("prediction",) | ("timeline",):
             return {dict, type(None)}
         case ("low",) | ("high",) | ("value",):
             return {int, float}
@@ -207,8 +208,8 @@ def test_another_type_is_refused(event: Event) -> None:
 @pytest.mark.parametrize(
     ("event", "path", "value", "reason"),
     [
-        (RUN, ("schema",), 1, "schema 1 is not 4"),
-        (RUN, ("schema",), True, "schema True is not 4"),
+        (RUN, ("schema",), 1, "schema 1 is not 5"),
+        (RUN, ("schema",), True, "schema True is not 5"),
         (RUN, ("event",), "run_paused", "'run_paused' is none of run_started, "),
         (RUN, ("seed",), True, "seed: True is no int or NoneType"),
         (RUN, ("mood",), "good", "{'mood'} missing or surplus in RunStarted"),

@@ -154,8 +154,10 @@ class FakeProcess:
                 return 1
             case "request", [(str(text), int(port)), int(count), int(first_port), str()]:
                 return request(self.network, (text, port), count, first_port)
-            case "request_from_sleep", [(str(text), int(port)), int(count), tuple(), str()]:
-                return request(self.network, (text, port), count, 0)
+            case "request_from_sleep", [(str(text), int(port)), int(count), tuple() as pids, str()]:
+                tally = request(self.network, (text, port), count, 0)
+                # Who waits how makes no difference here: each is told of each connection.
+                return {**tally, **{f"woken {pid}": tally["answered"] for pid in pids}}
             case "stop", [] if self.work:
                 work, self.work = self.work, None
                 return work.stop()

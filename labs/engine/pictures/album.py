@@ -1,0 +1,347 @@
+"""The album: takes a run's events, and has a picture of the state at any moment."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from labs.engine.model import (
+    ENGINE,
+    CallMade,
+    Event,
+    HostOpened,
+    ProcessStarted,
+    Quantity,
+    RunStarted,
+    StepEnded,
+    StepStarted,
+)
+from labs.engine.pictures.calls import DRAWN, Descriptors, read_call
+from labs.engine.pictures.chart import Life, make_chart
+from labs.engine.pictures.scene import (
+    NOBODY,
+    Attempt,
+    Door,
+    Figure,
+    HostFrame,
+    Picture,
+    Queue,
+    Target,
+)
+from labs.engine.strace import show_address
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from labs.engine.model import Address, Evidence, SocketEvidence, Timeline
+    from labs.engine.pictures.calls import ShownCall
+    from labs.engine.pictures.chart import Chart
+
+MOST_DOORS = 4
+FAMILIAR = ("alice", "bob", "root")
+WILDCARDS = ("0.0.0.0", "::", "127.0.0.1", "::1")
+EXECUTED = ("execve(", "write(2, ", "+++ ")  # what is told of programs that no agent drives
+# Calls by which a process begins to serve, and by which it ends.
+BEGINNINGS = ("listen", "serve", "recv_fds")
+ENDINGS = ("stop", "exit", "close", "drain")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A call that says when a process began to serve, or ended."""
+
+    process: str
+    at: int
+    begins: bool
+
+
+@dataclass(frozen=True)
+class State:
+    """What a host's evidence came to: its bound sockets, and connections by what they have."""
+
+    bound: tuple[tuple[str, int, Queue], ...]
+    connections: Mapping[tuple[str, int, str], int]
+    peers: Mapping[tuple[str, int, Address, str], int]
+    uids: Mapping[str, int]
+
+
+NOTHING = State((), {}, {}, {})
+
+
+class Album:
+    """A view of a run; `picture` is what there is now, and what the open step has tried."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def __call__(self, event: Event) -> None:
+        """Take the next event."""
+        match event:
+            case RunStarted():
+                self._begin()
+            case HostOpened():
+                self._hosts[event.host] = (event.ipv4, event.ipv6)
+                self._touched[event.host] = None
+            case ProcessStarted():
+                self._start(event)
+            case StepStarted():
+                self._begin_step()
+            case CallMade():
+                self._take_call(event)
+            case StepEnded():
+                self._end_step(event)
+
+    @property
+    def picture(self) -> Picture:
+        """The state after the last event."""
+        return Picture(tuple(map(self._frame, self._shown_hosts())), self._chart)
+
+    def user(self, process: str) -> int:
+        """The number of the user that a process has now, by which its sign and colour go."""
+        return self._figure(process, self._uid(process)).user
+
+    # --- what comes ---
+
+    def _begin(self) -> None:
+        self._hosts: dict[str, tuple[str, str]] = {}
+        self._processes: dict[str, ProcessStarted] = {}
+        self._users: dict[str, int] = {}
+        self._owners: dict[int, int] = {}  # the number of the user who has a uid
+        self._ports: set[int] = set()  # that a call was aimed at, in any step
+        self._inner: dict[str, int] = {}
+        self._states: dict[str, State] = {}
+        self._descriptors = Descriptors()
+        self._moments: list[Moment] = []
+        self._begin_step()
+
+    def _begin_step(self) -> None:
+        self._attempts: dict[tuple[str, str, Target | None, str], Attempt] = {}
+        self._focus: set[int] = set()
+        self._touched: dict[str, None] = {}
+        self._chart: Chart | None = None
+
+    def _start(self, event: ProcessStarted) -> None:
+        self._processes[event.process] = event
+        self._users.setdefault(event.user, self._number(event.user))
+        self._descriptors.copy(event.parent, event.process)
+
+    def _number(self, user: str) -> int:
+        """The same for those whom most runs have; others from there on, as they come."""
+        if user in FAMILIAR:
+            return FAMILIAR.index(user)
+        return len(FAMILIAR) + sum(name not in FAMILIAR for name in self._users)
+
+    def _take_call(self, event: CallMade) -> None:
+        process = self._processes.get(event.process)
+        if process:
+            self._touched[process.host] = None
+            if event.call.startswith(EXECUTED):
+                self._inner.pop(event.process, None)
+            else:
+                self._inner[event.process] = event.uid
+        call = read_call(event)
+        if call is None:
+            self._moments.append(Moment(event.process, event.at, begins=False))
+            return
+        if call.name in (*BEGINNINGS, *ENDINGS) and not event.errno:
+            self._moments.append(Moment(event.process, event.at, call.name in BEGINNINGS))
+        self._attempt(event, call)
+        if not event.errno:
+            self._descriptors.take(event.process, call, event)
+
+    def _attempt(self, event: CallMade, call: ShownCall) -> None:
+        known = self._descriptors.find(event.process, call.descriptor)
+        address = call.address or (known.address if known else None)
+        protocol = known.protocol if known and known.protocol else "tcp"
+        target = self._find_target(event.process, call.name, protocol, address)
+        if target:
+            self._focus.add(target.port)
+            self._ports.add(target.port)
+        if call.name not in DRAWN and not event.errno:
+            return
+        name = DRAWN.get(call.name, call.name)
+        where = show_address(address) if name == "bind" and address else call.unix_name
+        shown = f"{name} {where}" if where else name
+        key = (event.process, shown, target, event.errno)
+        made = self._attempts.get(key)
+        if made:
+            self._attempts[key] = replace(made, count=made.count + call.count)
+        else:
+            figure = self._figure(event.process)
+            self._attempts[key] = Attempt(figure, shown, target, event.errno, call.count)
+
+    def _find_target(
+        self, process: str, name: str, protocol: str, address: tuple[str, int] | None
+    ) -> Target | None:
+        if address is None or not address[1]:
+            return None
+        protocol = "udp" if name == "sendto" else protocol
+        for host, addresses in self._hosts.items():
+            if address[0] in addresses:
+                return Target(host, protocol, address[1])
+        started = self._processes.get(process)
+        if started and (address[0] in WILDCARDS or name in ("bind", "listen")):
+            return Target(started.host, protocol, address[1])
+        return None
+
+    def _end_step(self, event: StepEnded) -> None:
+        for evidence in event.evidence:
+            self._touched[evidence.host] = None
+            self._states[evidence.host] = self._reduce(evidence)
+        outcome = event.outcome
+        if isinstance(outcome, Quantity):
+            lives = self._lives(outcome.timeline) if outcome.timeline else ()
+            self._chart = make_chart(outcome, lives)
+
+    # --- what is shown ---
+
+    def _reduce(self, evidence: Evidence) -> State:
+        bound = []
+        connections: Counter[tuple[str, int, str]] = Counter()
+        peers: Counter[tuple[str, int, Address, str]] = Counter()
+        uids = {process.name: process.credentials.effective for process in evidence.processes}
+        self._learn_owners(evidence, uids)
+        for socket in evidence.sockets:
+            row = socket.row
+            if not row.peer[1]:
+                bound.append((row.protocol, row.local[1], self._queue(socket, uids)))
+            else:
+                connections[row.protocol, row.local[1], row.state] += 1
+                peers[row.protocol, row.local[1], row.peer, row.state] += 1
+        return State(tuple(bound), connections, peers, uids)
+
+    def _learn_owners(self, evidence: Evidence, uids: Mapping[str, int]) -> None:
+        """A socket's owner is said by name; a process had its user's uid when it was first seen."""
+        for socket in evidence.sockets:
+            if socket.user in self._users:
+                self._owners[socket.row.uid] = self._users[socket.user]
+        for name, uid in uids.items():
+            if name in self._processes:
+                self._owners.setdefault(uid, self._users[self._processes[name].user])
+
+    def _queue(self, socket: SocketEvidence, uids: Mapping[str, int]) -> Queue:
+        row = socket.row
+        return Queue(
+            row.local[0],
+            row.state == "LISTEN",
+            row.receive_queue,
+            row.send_queue,
+            self._users.get(socket.user, NOBODY),
+            row.uid,
+            socket.user,
+            bool(socket.reuseaddr),
+            bool(socket.reuseport),
+            tuple(self._figure(name, uids.get(name)) for name in socket.holders),
+        )
+
+    def _figure(self, name: str, uid: int | None = None) -> Figure:
+        started = self._processes.get(name)
+        if started is None:
+            return Figure(name, NOBODY)
+        outer = started.credentials.effective if uid is None else uid
+        inner = self._inner.get(name, outer)
+        if uid is None:  # no evidence yet, and so nothing to compare with
+            outer = inner
+        user = self._owners.get(outer, self._users[started.user])
+        return Figure(name, user, outer, None if inner == outer else inner)
+
+    def _shown_hosts(self) -> list[str]:
+        targets = {attempt.target.host for attempt in self._attempts.values() if attempt.target}
+        chosen = {*self._touched, *targets}
+        return [host for host in self._hosts if host in chosen]
+
+    def _frame(self, host: str) -> HostFrame:
+        state = self._states.get(host, NOTHING)
+        attempts = tuple(
+            replace(
+                attempt, figure=self._figure(attempt.figure.name, self._uid(attempt.figure.name))
+            )
+            for attempt in self._attempts.values()
+            if self._host_of(attempt) == host
+        )
+        doors, others = self._doors(host, state)
+        drawn = {figure.name for door in doors for queue in door.queues for figure in queue.holders}
+        drawn |= {attempt.figure.name for attempt in attempts}
+        idle = [name for name in self._living(host, state) if name not in drawn]
+        ports = {(door.protocol, door.port) for door in doors}
+        elsewhere: Counter[tuple[str, str]] = Counter()
+        for (protocol, port, peer, kind), count in state.peers.items():
+            if (protocol, port) not in ports and self._is_far(host, peer):
+                elsewhere[show_address(peer), kind] += count
+        figures = tuple(self._figure(name, state.uids.get(name)) for name in idle)
+        addresses = self._hosts[host]
+        return HostFrame(host, addresses, doors, figures, attempts, elsewhere, others)
+
+    def _host_of(self, attempt: Attempt) -> str:
+        """Where a call came from; what the container engine publishes belongs to its target."""
+        if attempt.figure.name == ENGINE:
+            return attempt.target.host if attempt.target else ""
+        return self._processes[attempt.figure.name].host
+
+    def _uid(self, process: str) -> int | None:
+        """The effective uid that the last evidence had of a process, None where it had none."""
+        started = self._processes.get(process)
+        state = self._states.get(started.host) if started else None
+        return state.uids.get(process) if state else None
+
+    def _living(self, host: str, state: State) -> list[str]:
+        """The processes of a host: those of its evidence, or all that were started without one."""
+        if state is not NOTHING:
+            return [name for name in self._processes if name in state.uids]
+        return [name for name, started in self._processes.items() if started.host == host]
+
+    def _is_far(self, host: str, peer: Address) -> bool:
+        """Whether the other end of a connection is a port of another host that was asked."""
+        return peer[1] in self._ports and peer[0] not in (*self._hosts[host], *WILDCARDS)
+
+    def _doors(self, host: str, state: State) -> tuple[tuple[Door, ...], tuple[str, ...]]:
+        """The doors that are drawn, those of this step first, and the ports that are left out."""
+        queues: dict[tuple[str, int], list[Queue]] = {}
+        for protocol, port, queue in state.bound:
+            queues.setdefault((protocol, port), []).append(queue)
+        for attempt in self._attempts.values():
+            if attempt.target and attempt.target.host == host:
+                queues.setdefault((attempt.target.protocol, attempt.target.port), [])
+        for protocol, port, _ in state.connections:
+            if port in self._focus:
+                queues.setdefault((protocol, port), [])
+        focused = [key for key in queues if key[1] in self._focus]
+        chosen = (focused or list(queues))[:MOST_DOORS]
+        left = sorted(
+            {f"{protocol} {port}" for protocol, port in queues if (protocol, port) not in chosen}
+        )
+        return tuple(self._door(key, queues[key], state) for key in sorted(chosen)), tuple(left)
+
+    def _door(self, key: tuple[str, int], queues: list[Queue], state: State) -> Door:
+        counts = {
+            kind: count
+            for (protocol, port, kind), count in state.connections.items()
+            if (protocol, port) == key
+        }
+        names = list(self._processes)
+
+        def place(queue: Queue) -> tuple[bool, str, int, int]:
+            known = [names.index(figure.name) for figure in queue.holders if figure.name in names]
+            return not queue.reuseport, queue.address, queue.uid, min(known, default=len(names))
+
+        return Door(*key, tuple(sorted(queues, key=place)), counts)
+
+    def _lives(self, timeline: Timeline) -> list[Life]:
+        """Who began or ended to serve while a load lasted."""
+        end = timeline.begun + timeline.width * len(timeline.slots)
+        lives: dict[str, Life] = {}
+        for moment in self._moments:
+            started = self._processes.get(moment.process)
+            if started is None or moment.at > end:
+                continue
+            life = lives.get(moment.process)
+            offset = moment.at - timeline.begun
+            if moment.begins:
+                begun = offset if offset > 0 else None
+                if life is None or (life.ended is not None and life.ended < 0):
+                    user = self._users[started.user]
+                    lives[moment.process] = Life(moment.process, user, begun, None)
+            elif life and life.ended is None:
+                lives[moment.process] = replace(life, ended=offset)
+        return [life for life in lives.values() if life.ended is None or life.ended > 0]

@@ -1,0 +1,117 @@
+"""Charts of what a step has measured: bars, strips of wake-ups, a load's timeline."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from labs.engine.model import OUTCOMES, Meaning
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from labs.engine.model import Quantity, Timeline
+
+SURE = 0.999  # how much of what chance gives lies within the band
+MOST_CHANCES = 20_000  # of a binomial distribution that is summed up
+
+
+@dataclass(frozen=True)
+class Bars:
+    """How many each part has; `band` is where SURE of what chance gives lies, None for no chance.
+
+    `is_loss` says of each bar whether it counts what was lost.
+    """
+
+    what: str
+    bars: tuple[tuple[str, float], ...]
+    losses: frozenset[str]
+    band: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Strips:
+    """How often each process woke, a mark for each time."""
+
+    what: str
+    strips: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Life:
+    """A process that served while a load lasted: from one moment to another.
+
+    Both in microseconds since the load began; None where it began before or went on after it.
+    """
+
+    name: str
+    user: int
+    begun: int | None
+    ended: int | None
+
+
+@dataclass(frozen=True)
+class Course:
+    """A load's timeline, and who served while it lasted."""
+
+    what: str
+    timeline: Timeline
+    lives: tuple[Life, ...]
+
+    @property
+    def length(self) -> int:
+        """All of it, in microseconds."""
+        return self.timeline.width * len(self.timeline.slots)
+
+    def counts(self, outcome: str) -> list[int]:
+        """How many requests came to this outcome, slot by slot."""
+        index = OUTCOMES.index(outcome)
+        return [slot[index] for slot in self.timeline.slots]
+
+
+Chart: TypeAlias = Bars | Strips | Course
+
+
+def make_chart(quantity: Quantity, lives: Sequence[Life]) -> Chart | None:
+    """The chart of a quantity; None for one without parts, or whose parts have no common unit."""
+    parts = tuple(quantity.parts.items())
+    what = str(quantity)
+    match quantity.meaning:
+        case Meaning.REQUESTS if quantity.timeline:
+            return Course(what, quantity.timeline, tuple(lives))
+        case Meaning.REQUESTS if parts:
+            return Bars(what, parts, frozenset(OUTCOMES[1:]), None)
+        case Meaning.CHANCE if len(parts) > 1:
+            total = round(sum(quantity.parts.values()))
+            return Bars(what, parts, frozenset(), chance_band(total, len(parts)))
+        case Meaning.SHARES if parts:
+            return Bars(what, parts, frozenset(), None)
+        case Meaning.WAKE_UPS if parts:
+            return Strips(what, parts)
+    return None
+
+
+def chance_band(total: int, members: int) -> tuple[float, float]:
+    """What one of `members` gets of `total`, each as likely for all: the middle SURE of it.
+
+    The bounds are the quantiles of the binomial distribution.
+    """
+    chance = 1 / members
+    if not 0 < total <= MOST_CHANCES:
+        return 0, total
+    tail, below, low = (1 - SURE) / 2, 0.0, 0
+    for count in range(total + 1):
+        log = (
+            math.lgamma(total + 1)
+            - math.lgamma(count + 1)
+            - math.lgamma(total - count + 1)
+            + count * math.log(chance)
+            + (total - count) * math.log1p(-chance)
+        )
+        below += math.exp(log)
+        if below < tail:
+            low = count + 1
+        if below >= 1 - tail:
+            return low, count
+    return low, total

@@ -1,0 +1,392 @@
+"""Lays a picture out on a grid of terminal cells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labs.engine.pictures.charting import lay_chart
+from labs.engine.pictures.drawing import (
+    UNKNOWN,
+    USERS,
+    Arrow,
+    Box,
+    Drawing,
+    Gauge,
+    Sign,
+    Words,
+    cell_width,
+    shorten,
+)
+from labs.engine.translation import read_translation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias
+
+    from labs.engine.pictures.drawing import Shape
+    from labs.engine.pictures.scene import Attempt, Door, Figure, HostFrame, Picture, Queue, Target
+
+    Say: TypeAlias = Callable[..., str]
+
+WORDS = Path(__file__).parent  # where the translation of what stands here is
+NARROWEST = 40
+DOOR_WIDTH = 11
+PLACES = 5  # of a queue that are drawn
+MOST_LANES = 4
+MOST_ATTEMPTS = 6
+MOST_QUEUES = 10
+MOST_FIGURES = 12
+GAP = 2
+WILD = {"0.0.0.0": "0.0.0.0", "::": "[::]"}
+
+
+def draw(picture: Picture, columns: int, language: str = "en") -> Drawing:
+    """Lay a picture out in so many columns, at least NARROWEST; texts in a language."""
+    say = read_translation(WORDS, language).text
+    sheet = Sheet(max(columns, NARROWEST), say, lanes(picture))
+    for number, host in enumerate(picture.hosts):
+        if number:
+            sheet.row += 1
+        HostLayout(sheet, host).draw()
+    sheet.connect()
+    if picture.chart:
+        sheet.row += bool(picture.hosts)
+        shapes, rows = lay_chart(picture.chart, sheet.columns, sheet.row, say)
+        sheet.shapes += shapes
+        sheet.row += rows
+    return Drawing(sheet.columns, sheet.row, tuple(sheet.shapes))
+
+
+def lanes(picture: Picture) -> int:
+    """How many arrows go from one host to another: each has a lane at the left."""
+    count = sum(
+        attempt.target is not None and attempt.target.host != host.name
+        for host in picture.hosts
+        for attempt in joined(host.attempts)[:MOST_ATTEMPTS]
+    )
+    return min(count, MOST_LANES)
+
+
+class Sheet:
+    """What is laid out so far, from the top down; `row` is the next free one."""
+
+    def __init__(self, columns: int, say: Say, lane_count: int) -> None:
+        self.columns = columns
+        self.say = say
+        self.left = lane_count * 2 + 1 if lane_count else 0
+        self.row = 0
+        self.shapes: list[Shape] = []
+        self.doors: dict[tuple[str, str, int], tuple[int, int]] = {}
+        self._leaving: list[tuple[Target, int, str]] = []
+
+    def leave(self, attempt: Attempt, target: Target) -> None:
+        """An arrow leaves the frame at the row, for the door of another host."""
+        style = "refused" if attempt.errno else "accepted"
+        self._leaving.append((target, self.row, style))
+
+    def connect(self) -> None:
+        """Draw the arrows between hosts, each in a lane of its own."""
+        arrivals: dict[tuple[str, str, int], int] = {}
+        for lane, (target, row, style) in enumerate(self._leaving[:MOST_LANES]):
+            key = (target.host, target.protocol, target.port)
+            if key not in self.doors:
+                continue
+            top, height = self.doors[key]
+            number = arrivals.get(key, 0)
+            arrivals[key] = number + 1
+            end = top + 1 + min(number, height - 3)
+            column = self.left - 2 - 2 * lane
+            points = ((self.left, row), (column, row), (column, end), (self.left - 1, end))
+            self.shapes.append(Arrow(points, style))
+
+
+class HostLayout:
+    """Lays one host out."""
+
+    def __init__(self, sheet: Sheet, host: HostFrame) -> None:
+        self._sheet = sheet
+        self._say = sheet.say
+        self._host = host
+        self._left = sheet.left
+        self._inner = sheet.left + DOOR_WIDTH + 1  # where what is behind a door begins
+        self._right = sheet.columns - 2  # the last column inside the frame
+
+    def draw(self) -> None:
+        """Draw the frame and all that is in it."""
+        sheet, host = self._sheet, self._host
+        top = sheet.row
+        place = len(sheet.shapes)
+        sheet.row += 1
+        shown = joined(host.attempts)[:MOST_ATTEMPTS]
+        for number, door in enumerate(host.doors):
+            sheet.row += bool(number)
+            self._draw_door(door, [each for each in shown if self._is_at(each, door)])
+        self._draw_rest(shown)
+        height = sheet.row - top + 1
+        title = f"{host.name}  {host.addresses[0]}"
+        frame = Box(self._left, top, sheet.columns - self._left, height, "host", title)
+        sheet.shapes.insert(place, frame)
+        sheet.row += 1
+
+    def _draw_rest(self, shown: Sequence[Attempt]) -> None:
+        """What is behind no door."""
+        sheet, host = self._sheet, self._host
+        top = sheet.row
+        sheet.row += bool(host.doors)
+        begun = sheet.row
+        self._draw_attempts(
+            [each for each in shown if not any(self._is_at(each, door) for door in host.doors)]
+        )
+        left = len(joined(host.attempts)) - len(shown)
+        if left:
+            self._note("and {count} more", count=left)
+        self._draw_connections()
+        self._draw_figures()
+        if host.others:
+            self._note("also bound: {ports}", ports=", ".join(host.others))
+        if sheet.row == begun:
+            sheet.row = top
+
+    def _is_at(self, attempt: Attempt, door: Door) -> bool:
+        target = attempt.target
+        return target is not None and (target.host, target.protocol, target.port) == (
+            self._host.name,
+            door.protocol,
+            door.port,
+        )
+
+    # --- doors ---
+
+    def _draw_door(self, door: Door, attempts: Sequence[Attempt]) -> None:
+        sheet = self._sheet
+        top = sheet.row
+        place = len(sheet.shapes)
+        queues = door.queues[:MOST_QUEUES]
+        for group in grouped(queues):
+            self._draw_group(group)
+        if len(door.queues) > len(queues):
+            self._note("and {count} more", column=self._inner, count=len(door.queues) - len(queues))
+        if not door.queues:
+            text = "nobody has it" if door.protocol == "udp" else "nobody listens"
+            self._note(text, column=self._inner)
+        if door.connections:
+            counts = ", ".join(f"{count} {state}" for state, count in door.connections.items())
+            self._write(self._inner, counts, "dim")
+        self._draw_rows(attempts, self._inner)
+        sheet.row = max(sheet.row, top + 3)
+        is_open = any(queue.listens or door.protocol == "udp" for queue in door.queues)
+        style = "open" if is_open else "bound" if door.queues else "shut"
+        height = sheet.row - top
+        words = Words(self._left + 1, top + 1, f"{door.protocol} {door.port}".center(9), style)
+        box = Box(self._left, top, DOOR_WIDTH, height, style)
+        sheet.shapes[place:place] = [box, words]
+        sheet.doors[self._host.name, door.protocol, door.port] = (top, height)
+
+    def _draw_group(self, queues: Sequence[Queue]) -> None:
+        sheet, first = self._sheet, queues[0]
+        if first.group is None:
+            for queue in queues:
+                self._draw_queue(queue, self._inner, self._right)
+            return
+        top = sheet.row
+        place = len(sheet.shapes)
+        sheet.row += 1
+        for queue in queues:
+            self._draw_queue(queue, self._inner + GAP, self._right - GAP)
+        owner = f"{first.owner}/{first.uid}" if first.owner else str(first.uid)
+        title = self._say("reuseport group of {owner}", {"owner": owner})
+        width = self._right - self._inner
+        box = Box(self._inner, top, width, sheet.row - top + 1, "group", title)
+        sheet.shapes.insert(place, box)
+        sheet.row += 1
+
+    def _draw_queue(self, queue: Queue, column: int, right: int) -> None:
+        sheet, row = self._sheet, self._sheet.row
+        address = WILD.get(queue.address, queue.address)
+        width = 11 if right - column > 44 else 9
+        sheet.shapes.append(Words(column, row, shorten(address, width)))
+        column += width + 1
+        if queue.listens:
+            taken = min(PLACES, queue.waiting)
+            sheet.shapes.append(Gauge(column, row, PLACES, taken))
+            text = f"{queue.waiting}/{queue.backlog}"
+            sheet.shapes.append(Words(column + PLACES + 1, row, text, "" if taken else "dim"))
+            column += PLACES + 9
+        else:
+            text = self._say(
+                "bound" if not queue.waiting else "{count} waiting", {"count": queue.waiting}
+            )
+            sheet.shapes.append(Words(column, row, text, "dim"))
+            column += PLACES + 9
+        if any(figure.user != queue.user for figure in queue.holders) or not queue.holders:
+            column = self._draw_owner(queue, column)
+        self._draw_holders(queue.holders, column, right)
+        sheet.row += 1
+
+    def _draw_owner(self, queue: Queue, column: int) -> int:
+        """The owner, where who holds the socket is somebody else."""
+        text = str(queue.uid)
+        if queue.holders:
+            text = self._say("{uid} by", {"uid": queue.uid})
+        self._sheet.shapes.append(Sign(column, self._sheet.row, queue.user))
+        words = Words(column + 2, self._sheet.row, text, user_style(queue.user))
+        self._sheet.shapes.append(words)
+        return column + 3 + cell_width(text)
+
+    def _draw_holders(self, holders: Sequence[Figure], column: int, right: int) -> None:
+        for number, figure in enumerate(holders):
+            left = len(holders) - number
+            room = right - column - (5 if left > 1 else 0)
+            if number and self._width(figure) > room:
+                self._sheet.shapes.append(Words(column, self._sheet.row, f"+{left}", "dim"))
+                return
+            column = self._draw_figure(figure, column, right, with_uid=False) + GAP
+
+    # --- processes and what they tried ---
+
+    def _draw_attempts(self, attempts: Sequence[Attempt]) -> None:
+        self._draw_rows(attempts, self._left + GAP)
+
+    def _draw_rows(self, attempts: Sequence[Attempt], column: int) -> None:
+        """Rows of an arrow, what was called, and who called it."""
+        names = max((self._width(each.figure, with_uid=True) for each in attempts), default=0)
+        room = max(self._right - column - names - 9, 12)
+        labels = [make_label(attempt, room) for attempt in attempts]
+        width = max(map(cell_width, labels), default=0)
+        for attempt, label in zip(attempts, labels, strict=True):
+            self._draw_attempt(attempt, label, column, width)
+
+    def _draw_attempt(self, attempt: Attempt, label: str, column: int, width: int) -> None:
+        sheet, row = self._sheet, self._sheet.row
+        style = "refused" if attempt.errno else "accepted"
+        is_away = attempt.target is not None and attempt.target.host != self._host.name
+        begin = column + 4
+        if attempt.target is None:
+            begin = column + 2 * bool(attempt.errno)
+            if attempt.errno:
+                sheet.shapes.append(Words(column, row, "✘", style))
+        elif is_away:
+            sheet.shapes.append(Arrow(((begin - 1, row), (self._left, row)), f"{style} line"))
+            sheet.leave(attempt, attempt.target)
+        else:
+            sheet.shapes.append(Arrow(((begin - 1, row), (column, row)), style))
+        sheet.shapes.append(Words(begin, row, label, style))
+        end = begin + width + 4
+        line = ((end - 2, row), (begin + cell_width(label) + 1, row))
+        sheet.shapes.append(Arrow(line, f"{style} line"))
+        self._draw_figure(attempt.figure, end, self._right, with_uid=True)
+        sheet.row += 1
+
+    def _draw_figures(self) -> None:
+        """Processes that hold no socket that is drawn, and have tried nothing."""
+        shown = self._host.figures[:MOST_FIGURES]
+        column = start = self._left + GAP
+        for figure in shown:
+            if column > start and column + self._width(figure, with_uid=True) > self._right:
+                self._sheet.row += 1
+                column = start
+            column = self._draw_figure(figure, column, self._right, with_uid=True) + GAP
+        self._sheet.row += bool(shown)
+        if len(self._host.figures) > len(shown):
+            self._note("and {count} more", count=len(self._host.figures) - len(shown))
+
+    def _draw_figure(self, figure: Figure, column: int, right: int, *, with_uid: bool) -> int:
+        """A process's sign and name; in a frame of its own where that is its user namespace."""
+        sheet, row = self._sheet, self._sheet.row
+        text, outside = self._fit_figure(figure, right - column, with_uid=with_uid)
+        width = cell_width(text) + 2
+        if outside:
+            sheet.shapes.append(Box(column, row, width + 2, 1, "namespace"))
+            column += 1
+        sheet.shapes.append(Sign(column, row, figure.user))
+        sheet.shapes.append(Words(column + 2, row, text, user_style(figure.user)))
+        column += width
+        if outside:
+            sheet.shapes.append(Words(column + 2, row, outside, "dim"))
+            column += 2 + cell_width(outside)
+        return column
+
+    def _fit_figure(self, figure: Figure, room: int, *, with_uid: bool) -> tuple[str, str]:
+        """What fits into so many cells: a process, and its uid outside its user namespace."""
+        texts = self._figure_texts(figure, with_uid=with_uid)
+        for text, outside in texts:
+            if self._cells(text, outside) <= room:
+                return text, outside
+        text, outside = texts[-1]
+        return shorten(text, max(room - self._cells("", outside), 3)), outside
+
+    def _figure_texts(self, figure: Figure, *, with_uid: bool) -> list[tuple[str, str]]:
+        """The same, from the longest to the shortest."""
+        if figure.inner is not None:
+            inside, outside = f"{figure.name}/{figure.inner}", str(figure.uid)
+            words = self._say("{uid} outside", {"uid": figure.uid})
+            return [(inside, words), (inside, outside), (figure.name, outside)]
+        if with_uid and figure.uid is not None:
+            return [(f"{figure.name}/{figure.uid}", "")]
+        return [(figure.name, "")]
+
+    def _width(self, figure: Figure, *, with_uid: bool = False) -> int:
+        return self._cells(*self._figure_texts(figure, with_uid=with_uid)[0])
+
+    def _cells(self, text: str, outside: str) -> int:
+        return cell_width(text) + 2 + (4 + cell_width(outside) if outside else 0)
+
+    # --- text ---
+
+    def _draw_connections(self) -> None:
+        for (peer, state), count in list(self._host.elsewhere.items())[:MOST_ATTEMPTS]:
+            self._write(self._left + GAP, f"{count} {state} → {peer}", "dim")
+
+    def _note(self, text: str, column: int | None = None, **values: object) -> None:
+        self._write(self._left + GAP if column is None else column, self._say(text, values), "dim")
+
+    def _write(self, column: int, text: str, style: str) -> None:
+        shown = shorten(text, self._right - column)
+        self._sheet.shapes.append(Words(column, self._sheet.row, shown, style))
+        self._sheet.row += 1
+
+
+def grouped(queues: Sequence[Queue]) -> list[list[Queue]]:
+    """Sockets of one reuseport group together, in their order."""
+    groups: list[list[Queue]] = []
+    for queue in queues:
+        if groups and groups[-1][0].group == queue.group:
+            groups[-1].append(queue)
+        else:
+            groups.append([queue])
+    return groups
+
+
+def joined(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Calls that a process made one after the other, all with success, as one."""
+    found: list[Attempt] = []
+    for attempt in attempts:
+        last = found[-1] if found else None
+        if (
+            last
+            and (last.figure, last.target, last.count) == (attempt.figure, attempt.target, 1)
+            and not (last.errno or attempt.errno or attempt.count > 1)
+        ):
+            found[-1] = replace(last, shown=f"{last.shown}, {attempt.shown}")
+        else:
+            found.append(attempt)
+    return found
+
+
+def make_label(attempt: Attempt, room: int) -> str:
+    """What an arrow says: the result always, the address and the number where there is room."""
+    times = f" × {attempt.count}" if attempt.count > 1 else ""
+    result = attempt.errno or ("" if attempt.target else "OK")
+    end = f"  {result}" if result else ""
+    name = attempt.shown.partition(" ")[0]
+    for text in (f"{attempt.shown}{times}{end}", f"{name}{times}{end}", f"{name}{end}"):
+        if cell_width(text) <= room:
+            return text
+    return shorten(result or name, room)
+
+
+def user_style(user: int) -> str:
+    """The style of what belongs to a user, by the user's number."""
+    return UNKNOWN if user < 0 else f"user-{user % USERS}"

@@ -1,0 +1,412 @@
+"""Pictures: what a run's events come to, and that both renderings show it."""
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from labs.engine.backends.fake import FakeBackend
+from labs.engine.catalogue import find_labs
+from labs.engine.layout import Layout
+from labs.engine.model import (
+    OUTCOMES,
+    CallMade,
+    Credentials,
+    Event,
+    Evidence,
+    HostOpened,
+    Meaning,
+    Ok,
+    ProcessEvidence,
+    ProcessStarted,
+    Quantity,
+    RunStarted,
+    SocketEvidence,
+    SocketRow,
+    StepEnded,
+    StepStarted,
+    Succeeded,
+    Timeline,
+    Verdict,
+)
+from labs.engine.pictures.album import Album
+from labs.engine.pictures.chart import Bars, Course, Strips, chance_band
+from labs.engine.pictures.drawing import Drawing, cell_width, shorten
+from labs.engine.pictures.layout import NARROWEST, draw
+from labs.engine.pictures.scene import Picture
+from labs.engine.pictures.svg import to_file, to_svg
+from labs.engine.pictures.text import to_lines
+from labs.engine.pictures.words import describe
+from labs.engine.runner import run_lab
+from labs.engine.script import Lab
+
+ALICE, BOB = 64001, 64002
+ADDRESS = "10.77.0.2"
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def started(name: str, uid: int, user: str, parent: str = "") -> ProcessStarted:
+    return ProcessStarted(name, "server", user, uid, Credentials(uid, uid, uid, uid), parent)
+
+
+def listener(
+    *holders: str, uid: int = ALICE, user: str = "alice", waiting: int = 0, reuseport: bool = True
+) -> SocketEvidence:
+    row = SocketRow("tcp", "LISTEN", ("0.0.0.0", 8080), ("0.0.0.0", 0), uid, 7, waiting, 128)
+    return SocketEvidence(row, user, holders, False, reuseport)
+
+
+def connection(state: str, port: int) -> SocketEvidence:
+    row = SocketRow("tcp", state, (ADDRESS, 8080), ("10.77.0.3", port), 0, 0, 0, 0)
+    return SocketEvidence(row, "", (), None, None)
+
+
+def process(name: str, uid: int) -> ProcessEvidence:
+    return ProcessEvidence(name, Credentials(uid, uid, uid, uid), 0)
+
+
+SETUP: list[Event] = [
+    RunStarted("trial", "A trial", "", "0", "fake", "6.1", "", None, "now"),
+    HostOpened("server", ADDRESS, "fd00::2", ""),
+    started("alice", ALICE, "alice"),
+    started("bob", BOB, "bob"),
+    StepStarted(1, "Two ask", Ok(), "Because."),
+]
+PROCESSES = (process("alice", ALICE), process("bob", BOB))
+
+
+def bind(name: str, uid: int, errno: str = "", at: int = 0) -> list[Event]:
+    result = "-1" if errno else "0"
+    return [
+        CallMade(name, uid, "socket(AF_INET, SOCK_STREAM, 0)", "3", "", at),
+        CallMade(name, uid, "bind(3, 0.0.0.0:8080)", result, errno, at),
+        *([] if errno else [CallMade(name, uid, "listen(3, 128)", "0", "", at)]),
+    ]
+
+
+def ended(*sockets: SocketEvidence, quantity: Quantity | None = None) -> StepEnded:
+    outcome = quantity or Succeeded()
+    return StepEnded(1, outcome, Verdict.PASSED, (Evidence("server", sockets, PROCESSES),))
+
+
+def look(*events: Event) -> Picture:
+    album = Album()
+    for event in (*SETUP, *events):
+        album(event)
+    return album.picture
+
+
+def text_of(picture: Picture, columns: int = 72, *, has_signs: bool = True) -> str:
+    lines = to_lines(draw(picture, columns), has_signs=has_signs)
+    return "\n".join("".join(piece.text for piece in line) for line in lines)
+
+
+REFUSED = look(*bind("alice", ALICE), *bind("bob", BOB, "EADDRINUSE"), ended(listener("alice")))
+
+
+# --- what a picture has -------------------------------------------------------------------
+
+
+def test_a_port_has_its_listener_and_who_was_refused_it() -> None:
+    (host,) = REFUSED.hosts
+    (door,) = host.doors
+    (queue,) = door.queues
+    assert (door.protocol, door.port) == ("tcp", 8080)
+    assert (queue.owner, queue.uid, queue.backlog) == ("alice", ALICE, 128)
+    assert [figure.name for figure in queue.holders] == ["alice"]
+    tried = [(attempt.figure.name, attempt.shown, attempt.errno) for attempt in host.attempts]
+    assert tried == [
+        ("alice", "bind 0.0.0.0:8080", ""),
+        ("alice", "listen", ""),
+        ("bob", "bind 0.0.0.0:8080", "EADDRINUSE"),
+    ]
+
+
+def test_while_a_step_goes_on_its_picture_has_what_was_tried_so_far() -> None:
+    before = look(*bind("bob", BOB, "EADDRINUSE"))
+    (host,) = before.hosts
+    assert [door.queues for door in host.doors] == [()]
+    assert "EADDRINUSE" in text_of(before)
+
+
+def test_the_next_step_begins_with_what_is_there_and_nothing_tried() -> None:
+    after = look(
+        *bind("bob", BOB, "EADDRINUSE"),
+        ended(listener("alice")),
+        StepStarted(2, "Next", Ok(), "Because."),
+        CallMade("alice", ALICE, "getsockname(3)", "0.0.0.0:8080", ""),
+    )
+    (host,) = after.hosts
+    assert host.attempts == ()
+    assert [queue.owner for door in host.doors for queue in door.queues] == ["alice"]
+
+
+def test_a_group_is_framed_and_named_for_its_owner() -> None:
+    picture = look(*bind("alice", ALICE), ended(listener("alice"), listener("bob")))
+    assert "reuseport group of alice/64001" in text_of(picture)
+    lone = look(*bind("alice", ALICE), ended(listener("alice", reuseport=False)))
+    assert "reuseport" not in text_of(lone)
+
+
+def test_two_owners_are_two_groups() -> None:
+    bobs = listener("bob", uid=BOB, user="bob")
+    text = text_of(look(*bind("alice", ALICE), ended(listener("alice"), bobs)))
+    assert "group of alice/64001" in text
+    assert "group of bob/64002" in text
+
+
+def test_who_holds_somebody_elses_socket_stands_beside_its_owner() -> None:
+    assert "● 64001 by ▲ bob" in text_of(look(*bind("alice", ALICE), ended(listener("bob"))))
+
+
+def test_a_user_namespace_is_a_frame_with_the_uid_inside_and_outside() -> None:
+    inside = CallMade("bob", 0, "bind(3, 0.0.0.0:8080)", "-1", "EADDRINUSE")
+    picture = look(inside, ended(listener("alice")))
+    (figure,) = [attempt.figure for attempt in picture.hosts[0].attempts]
+    assert (figure.inner, figure.uid) == (0, BOB)
+    assert "┊▲ bob/0┊ 64002 outside" in text_of(picture)
+
+
+def test_connections_are_counted_by_their_state() -> None:
+    many = [connection("TIME_WAIT", port) for port in range(1, 2001)]
+    picture = look(*bind("alice", ALICE), ended(*many, connection("ESTABLISHED", 1)))
+    assert dict(picture.hosts[0].doors[0].connections) == {"TIME_WAIT": 2000, "ESTABLISHED": 1}
+    assert "2000 TIME_WAIT, 1 ESTABLISHED" in text_of(picture)
+    assert "nobody listens" in text_of(picture)
+
+
+@pytest.mark.parametrize(("waiting", "gauge"), [(0, "▯▯▯▯▯"), (2, "▮▮▯▯▯"), (99, "▮▮▮▮▮")])
+def test_a_queue_shows_who_waits(waiting: int, gauge: str) -> None:
+    picture = look(*bind("alice", ALICE), ended(listener("alice", waiting=waiting)))
+    assert f"{gauge} {waiting}/128" in text_of(picture)
+
+
+def test_a_connection_to_another_host_is_an_arrow_to_its_door() -> None:
+    there = replace(started("client", BOB, "bob"), host="elsewhere")
+    connect = CallMade("client", BOB, f"connect(3, {ADDRESS}:8080)", "0", "")
+    events: list[Event] = [
+        HostOpened("elsewhere", "10.77.0.3", "fd00::3", ""),
+        there,
+        connect,
+        connect,
+    ]
+    text = text_of(look(*bind("alice", ALICE), *events, ended(listener("alice"))))
+    assert "╭▶" in text
+    assert "connect × 2" in text
+    refused = replace(connect, result="-1", errno="ECONNREFUSED")
+    text = text_of(look(*events[:2], refused, ended()))
+    assert "✘" in text
+    assert "connect  ECONNREFUSED" in text
+
+
+def test_the_same_user_has_the_same_sign_whoever_comes_first() -> None:
+    album = Album()
+    for event in [*SETUP[:2], started("bob", BOB, "bob"), started("alice", ALICE, "alice")]:
+        album(event)
+    assert (album.user("alice"), album.user("bob")) == (0, 1)
+
+
+def test_a_call_that_is_refused_after_fork_is_aimed_where_the_parents_was() -> None:
+    picture = look(
+        *bind("alice", ALICE),
+        started("child", ALICE, "alice", "alice"),
+        CallMade("child", ALICE, "listen(3, 128)", "-1", "EADDRINUSE"),
+        ended(listener("alice")),
+    )
+    last = picture.hosts[0].attempts[-1]
+    assert (last.figure.name, last.target and last.target.port) == ("child", 8080)
+
+
+# --- charts -------------------------------------------------------------------------------
+
+
+def chart_of(quantity: Quantity, *events: Event) -> Picture:
+    return look(*events, ended(listener("alice"), quantity=quantity))
+
+
+def test_shares_by_chance_have_the_band_that_chance_allows() -> None:
+    picture = chart_of(Quantity("accepted", 40, {"alice": 30, "bob": 10}, Meaning.CHANCE))
+    assert isinstance(picture.chart, Bars)
+    assert picture.chart.band == chance_band(40, 2)
+    assert "chance allows 10 to 30 for each (99.9 %)" in text_of(picture)
+
+
+def test_the_band_has_the_middle_of_what_chance_gives() -> None:
+    assert chance_band(10, 2) == (0, 10)  # 2⁻¹⁰ is more than a two-thousandth
+    assert chance_band(12, 2) == (1, 11)
+    low, high = chance_band(2000, 4)
+    assert (low, high) == (437, 565)
+
+
+def test_other_shares_have_no_band_and_other_figures_no_chart() -> None:
+    bars = chart_of(Quantity("each", 4, {"alice": 2, "bob": 2}, Meaning.SHARES)).chart
+    assert isinstance(bars, Bars)
+    assert bars.band is None
+    assert chart_of(Quantity("a second", 4, {"median": 2})).chart is None
+
+
+def test_a_strip_has_a_mark_for_each_time_somebody_woke() -> None:
+    picture = chart_of(Quantity("wake-ups", 5, {"alice": 4, "bob": 1}, Meaning.WAKE_UPS))
+    assert isinstance(picture.chart, Strips)
+    alice, bob = text_of(picture).splitlines()[-2:]
+    assert (alice.count("▅"), bob.count("▅")) == (4, 1)
+
+
+TIMELINE = Timeline(1000, 100, ((5, 0, 0, 0), (0, 7, 0, 0), (0, 0, 2, 0), (5, 0, 0, 0)))
+LOST = Quantity("lost", 9, {"answered": 10, "refused": 7}, Meaning.REQUESTS, TIMELINE)
+
+
+def test_a_load_is_a_timeline_of_who_served_and_what_was_lost() -> None:
+    end = CallMade("alice", ALICE, "exit(0)", "0", "", 1100)
+    picture = chart_of(LOST, *bind("alice", ALICE, at=500), end, *bind("bob", BOB, at=1300))
+    chart = picture.chart
+    assert isinstance(chart, Course)
+    assert [(life.name, life.begun, life.ended) for life in chart.lives] == [
+        ("alice", None, 100),
+        ("bob", 300, None),
+    ]
+    assert [chart.counts(outcome) for outcome in OUTCOMES] == [
+        [5, 0, 0, 5],
+        [0, 7, 0, 0],
+        [0, 0, 2, 0],
+        [0, 0, 0, 0],
+    ]
+    text = text_of(picture)
+    assert "refused" in text
+    assert "timed out" not in text
+
+
+def test_requests_without_a_timeline_are_bars() -> None:
+    picture = chart_of(replace(LOST, timeline=None))
+    assert isinstance(picture.chart, Bars)
+    assert "refused" in picture.chart.losses
+
+
+# --- the renderings -----------------------------------------------------------------------
+
+RENDERED = {
+    "refused": REFUSED,
+    "bars": chart_of(Quantity("accepted", 40, {"alice": 30, "bob": 10}, Meaning.CHANCE)),
+    "strips": chart_of(Quantity("wake-ups", 500, {"alice": 400, "bob": 100}, Meaning.WAKE_UPS)),
+    "course": chart_of(LOST, *bind("alice", ALICE, at=500)),
+    "nothing": Picture(()),
+}
+
+
+def words(drawing: Drawing) -> set[str]:
+    tree = ElementTree.fromstring(to_svg(drawing, "a picture"))
+    return {element.text or "" for element in tree.iter(f"{SVG}text")}
+
+
+@pytest.mark.parametrize("columns", [1, 40, 57, 72, 120])
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("picture", RENDERED.values(), ids=RENDERED)
+def test_nothing_is_wider_than_the_drawing(picture: Picture, language: str, columns: int) -> None:
+    drawing = draw(picture, columns, language)
+    assert drawing.columns == max(columns, NARROWEST)
+    for has_signs in (True, False):
+        for line in to_lines(drawing, has_signs=has_signs):
+            assert cell_width("".join(piece.text for piece in line)) <= drawing.columns
+
+
+@pytest.mark.parametrize("picture", RENDERED.values(), ids=RENDERED)
+def test_both_renderings_say_the_same(picture: Picture) -> None:
+    drawing = draw(picture, 72)
+    text = text_of(picture)
+    for word in words(drawing):
+        assert word.strip() in text
+
+
+@pytest.mark.parametrize("picture", RENDERED.values(), ids=RENDERED)
+def test_without_signs_there_is_nothing_but_ascii(picture: Picture) -> None:
+    assert text_of(picture, has_signs=False).replace("×", "x").isascii()
+
+
+@pytest.mark.parametrize("columns", [40, 50, 60])
+def test_what_the_kernel_answered_is_said_however_narrow_it_is(columns: int) -> None:
+    assert "EADDRINUSE" in text_of(REFUSED, columns)
+
+
+def test_a_refusal_is_a_cross_and_a_word_not_a_colour_alone() -> None:
+    svg = to_svg(draw(REFUSED, 72))
+    assert 'class="cross"' in svg
+    assert "✘" in text_of(REFUSED)
+
+
+def test_hostile_names_stay_text() -> None:
+    name = '<script>"&'
+    events = [started(name, BOB, "bob"), *bind(name, BOB, "EADDRINUSE")]
+    drawing = draw(look(*events, ended(listener(name))), 100)
+    tree = ElementTree.fromstring(to_svg(drawing, name))
+    assert tree.get("aria-label") == name
+    assert not [element for element in tree.iter() if element.tag.endswith("script")]
+
+
+def test_a_file_stands_alone_and_has_its_title() -> None:
+    tree = ElementTree.fromstring(to_file(draw(REFUSED, 72), "Bob is refused"))
+    assert tree.findtext(f"{SVG}title") == "Bob is refused"
+    assert "prefers-color-scheme" in (tree.findtext(f"{SVG}style") or "")
+    assert "url(" not in to_file(draw(REFUSED, 72), "")
+
+
+def test_a_picture_in_words_says_who_has_the_port_and_who_was_refused() -> None:
+    said = describe(REFUSED)
+    assert "listener of alice/64001 on 0.0.0.0, held by alice, 0 of 128 waiting" in said
+    assert "bob/64002: bind 0.0.0.0:8080: EADDRINUSE." in said
+    assert "alice/64001 在 0.0.0.0 的监听套接字" in describe(REFUSED, "zh")
+    assert "alice 30, bob 10" in describe(RENDERED["bars"])
+
+
+def test_a_text_is_cut_at_a_whole_character() -> None:
+    assert shorten("端口端口", 5) == "端口…"
+    assert shorten("port", 4) == "port"
+    assert shorten("port", 0) == ""
+
+
+# --- every lab ----------------------------------------------------------------------------
+
+
+def steps_of(lab: Lab) -> Iterator[tuple[list[Event], Picture]]:
+    """The events of each step of a lab, and its picture."""
+    album = Album()
+    found: list[tuple[list[Event], Picture]] = []
+    events: list[Event] = []
+
+    def view(event: Event) -> None:
+        album(event)
+        if isinstance(event, StepStarted):
+            events.clear()
+        events.append(event)
+        if isinstance(event, StepEnded):
+            found.append(([*events], album.picture))
+
+    run_lab(lab, FakeBackend(), Layout(None), [view])
+    yield from found
+
+
+@pytest.mark.parametrize("lab", find_labs(), ids=lambda lab: lab.name)
+def test_every_step_of_every_lab_can_be_drawn(lab: Lab) -> None:
+    steps = [*steps_of(lab)]
+    assert steps
+    for events, picture in steps:
+        evidence = [event.evidence for event in events if isinstance(event, StepEnded)][-1]
+        assert {host.host for host in evidence} <= {host.name for host in picture.hosts}
+        for columns in (40, 72):
+            drawing = draw(picture, columns, "zh")
+            ElementTree.fromstring(to_svg(drawing, describe(picture, "zh")))
+            check_text(drawing)
+
+
+def check_text(drawing: Drawing) -> None:
+    lines = ["".join(piece.text for piece in line) for line in to_lines(drawing)]
+    assert len(lines) == drawing.rows
+    assert all(cell_width(line) <= drawing.columns for line in lines)
+
+
+@pytest.mark.parametrize("lab", find_labs(), ids=lambda lab: lab.name)
+def test_every_refusal_of_every_lab_is_in_its_picture(lab: Lab) -> None:
+    for events, picture in steps_of(lab):
+        refused = {event.errno for event in events if isinstance(event, CallMade) and event.errno}
+        shown = {attempt.errno for host in picture.hosts for attempt in host.attempts}
+        assert refused <= shown
