@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labs.engine.model import StepEnded
-from labs.engine.views.pane import make_text_view
+from labs.engine.pictures.album import Album
+from labs.engine.pictures.layout import draw
+from labs.engine.pictures.text import to_lines
+from labs.engine.views.pane import assembled
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from labs.engine.model import Event
+    from labs.engine.pictures.scene import Picture
 
 
 class Pictures:
@@ -19,22 +23,22 @@ class Pictures:
     def __init__(self, language: str, *, has_signs: bool) -> None:
         self._language = language
         self._has_signs = has_signs
-        self._ended: dict[int, StepEnded] = {}
+        self._album = Album()
+        self._of_steps: dict[int, Picture] = {}
 
     @property
     def steps(self) -> list[int]:
         """The steps that have a picture."""
-        return [*self._ended]
+        return [*self._of_steps]
 
     def take(self, event: Event) -> None:
         """Take the next event."""
+        self._album(event)
         if isinstance(event, StepEnded):
-            self._ended[event.number] = event
+            self._of_steps[event.number] = self._album.picture
 
     def draw(self, step: int | None, width: int) -> Text:
         """The picture after a step, None for now, in so many columns."""
-        drawn: list[Text] = []
-        view = make_text_view(width, drawn.append, has_signs=self._has_signs)
-        last = self._ended.get(step or max(self._ended, default=0))
-        view.show_evidence(last.evidence if last else (), {}, self._language)
-        return drawn[0]
+        picture = self._album.picture if step is None else self._of_steps[step]
+        lines = to_lines(draw(picture, width, self._language), has_signs=self._has_signs)
+        return assembled(((piece.text, piece.style) for piece in line) for line in lines)

@@ -14,7 +14,7 @@ from textual.widgets import Static
 from labs.engine.errors import BindlabError
 from labs.engine.learn.keys import add_key
 from labs.engine.learn.messages import Ended, NextAsked, PredictionsAsked, Untouched
-from labs.engine.learn.panes import PicturePane, StepsPane, TextPane, visible
+from labs.engine.learn.panes import REFRESH, PicturePane, StepsPane, TextPane, visible
 from labs.engine.learn.pictures import Pictures
 from labs.engine.learn.question import QuestionBox
 from labs.engine.learn.running import Running
@@ -63,6 +63,7 @@ class RunScreen(CourseScreen):
         self.running: Running | None = None
         self.runs_on = False
         self._pane = TEXT
+        self._picture_is_old = False
         self._step: int | None = None  # whose picture is shown; None for what is now
         super().__init__(manner.say)
 
@@ -95,6 +96,7 @@ class RunScreen(CourseScreen):
         await self.refresh_text()
         self.refresh_word()
         self.show_pane(TEXT)
+        self.set_interval(REFRESH, self._refresh_picture)
 
     def on_resize(self, event: events.Resize) -> None:
         """Show as many panes as there is room for."""
@@ -171,9 +173,9 @@ class RunScreen(CourseScreen):
     def _show(self, event: Event) -> None:
         self.pictures.take(event)
         self.query_one(StepsPane).add(event)
+        self._picture_is_old = True
         if isinstance(event, StepStarted | StepEnded):
             self._step = None
-            self.show_picture()
             self.refresh_word()
 
     def go_on(self) -> None:
@@ -244,12 +246,16 @@ class RunScreen(CourseScreen):
 
     # --- the screen ---
 
+    def _refresh_picture(self) -> None:
+        if self._picture_is_old and self._step is None and self.query_one("#picture").display:
+            self.show_picture()
+
     def show_picture(self) -> None:
         """Show the picture of the step that is looked at."""
         title = self.say("Picture")
         if self._step is not None:
             title = self.say("Picture after step {number}", {"number": self._step})
-        step = self._step
+        step, self._picture_is_old = self._step, False
         self.query_one(PicturePane).show(lambda width: self.pictures.draw(step, width), title)
 
     def show_pane(self, number: int) -> None:

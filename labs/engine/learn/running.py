@@ -134,10 +134,18 @@ class Running:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
+            send_signal(self._process.pid, number)
 
     def _tell_of_death(self, status: int) -> Ended:
         how = f"with status {status}" if status >= 0 else f"by {signal.Signals(-status).name}"
         fault = EngineError(f"The lab's process has ended {how}.", "\n".join(self._last_words))
         return Ended(fault.status, fault.message, fault.hint)
+
+
+def send_signal(pid: int, number: signal.Signals) -> None:
+    """Signal a child that has not been waited for; asyncio's own would wait for one that is over.
+
+    Then whoever waits in asyncio's name finds no child, and says so on the terminal.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)

@@ -43,6 +43,11 @@ def joined_lines(lines: Iterable[Text]) -> Text:
     return Text("\n").join(lines)
 
 
+def assembled(lines: Iterable[Iterable[tuple[str, str]]]) -> Text:
+    """Lines of pieces, each with its style, as one text."""
+    return joined_lines(Text.assemble(*line) for line in lines)
+
+
 def shortened(text: str, width: int) -> str:
     """A text that takes at most so many columns."""
     return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "\u2026"
