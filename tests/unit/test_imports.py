@@ -18,9 +18,17 @@ ADAPTERS = {
         f"labs.engine.views.{view}"
         for view in (
             *("classroom", "content", "exercise", "grades", "matrix", "progress"),
-            *("question", "terminal", "verdicts"),
+            *("pane", "question", "terminal", "verdicts"),
         )
     },
+    "textual": {
+        f"labs.engine.learn.{part}"
+        for part in (
+            *("app", "course_screen", "editor", "help", "interrupts", "keys"),
+            *("panes", "places", "question", "run_screen", "screen"),
+        )
+    },
+    "textual_serve": {"labs.engine.learn.visit", "labs.engine.learn.web"},
     "invoke": {"labs.engine.command", "tasks"},
 }
 LAB_MAY_IMPORT = {"labs.engine.script"}

@@ -12,6 +12,7 @@ from labs.engine.learn.child import LAB, Request
 from labs.engine.learn.keys import add_key
 from labs.engine.learn.pages import OF_A_LAB
 from labs.engine.learn.places import OpenExercise
+from labs.engine.learn.question import QuestionBox
 from labs.engine.learn.run_screen import BUSY, Manner, RunScreen
 from labs.engine.learn.story import Phase
 from labs.engine.views.exercise import read_page
@@ -82,10 +83,11 @@ class LabScreen(RunScreen):
         say, story = self.say, self.story
         match story.phase:
             case Phase.IDLE | Phase.STOPPED:
-                asked = say("with a question before each step (p: without)")
-                unasked = say("without questions (p: with them)")
-                start = say("Press r to run the lab")
-                return f"{start}, {asked if self.asks else unasked}."
+                if self.asks:
+                    return say(
+                        "Press r to run the lab, with a question before each step (p: without)."
+                    )
+                return say("Press r to run the lab, without questions (p: with them).")
             case Phase.STARTING:
                 return say("The lab starts ...")
             case Phase.RUNNING:
@@ -93,6 +95,8 @@ class LabScreen(RunScreen):
             case Phase.WAITING:
                 return say("Press n for the next step, a for all that are left, x to stop.")
             case Phase.ASKING:
+                if self.query_one(QuestionBox).asks_for_number:
+                    return say("Type a number or a range such as 5-15, and press Enter.")
                 return say("Press a number, or go to an answer and press Enter.")
         end = story.end
         if end and end.message:

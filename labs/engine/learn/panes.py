@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
-    from rich.text import Text
     from textual import events
     from textual.app import ComposeResult
 
     from labs.engine.model import Event
+    from labs.engine.views.pane import Lines
     from labs.engine.views.terminal import TextView
 
-    Draw: TypeAlias = Callable[[int], Text]
+    Draw: TypeAlias = Callable[[int], Lines]
     """The picture at a width in columns."""
 
 HEAD, TAIL = 0, -1  # what stands before the first step and after the last
@@ -63,7 +63,7 @@ class StepsPane(Pane):
         super().__init__(name, title)
         self._has_signs = has_signs
         self._events: list[Event] = []
-        self._texts: dict[int, Text] = {}
+        self._texts: dict[int, Lines] = {}
         self._block = HEAD
         self._width = 0
         self._view: TextView | None = None
@@ -151,7 +151,7 @@ class StepsPane(Pane):
         self._has_changed = True
         self._view(event)
 
-    def _write(self, text: Text) -> None:
+    def _write(self, text: Lines) -> None:
         """Add lines to the block that is being told."""
         number = self._block
         if number in self._texts:
@@ -177,7 +177,7 @@ class StepsPane(Pane):
 class Block(Static):
     """A step, as far as it is told."""
 
-    def __init__(self, number: int, text: Text) -> None:
+    def __init__(self, number: int, text: Lines) -> None:
         super().__init__(text, markup=False)
         self.number = number
 

@@ -11,10 +11,9 @@ from labs.engine.pictures.text import to_lines
 from labs.engine.views.pane import assembled
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from labs.engine.model import Event
     from labs.engine.pictures.scene import Picture
+    from labs.engine.views.pane import Lines
 
 
 class Pictures:
@@ -37,7 +36,7 @@ class Pictures:
         if isinstance(event, StepEnded):
             self._of_steps[event.number] = self._album.picture
 
-    def draw(self, step: int | None, width: int) -> Text:
+    def draw(self, step: int | None, width: int) -> Lines:
         """The picture after a step, None for now, in so many columns."""
         picture = self._album.picture if step is None else self._of_steps[step]
         lines = to_lines(draw(picture, width, self._language), has_signs=self._has_signs)

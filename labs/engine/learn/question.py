@@ -39,6 +39,9 @@ class QuestionBox(Vertical):
             super().__init__()
             self.said = said
 
+    class Asked(Message):
+        """The next question is there."""
+
     def __init__(self, language: str, say: Say, of_views: Say) -> None:
         super().__init__(id="question")
         self._language = language
@@ -54,6 +57,11 @@ class QuestionBox(Vertical):
         yield Static(id="asked", markup=False)
         yield OptionList(id="choices", markup=False)
         yield Input(id="quantity", restrict=r"[0-9.,~\- \u2013\u2014\uff10-\uff19to到至]*")
+
+    @property
+    def asks_for_number(self) -> bool:
+        """Whether a quantity is asked for."""
+        return bool(self.query_one(Input).display)
 
     def ask(self, steps: Sequence[StepStarted], offered: Sequence[Expectation]) -> None:
         """Ask what will come of some steps."""
@@ -103,6 +111,7 @@ class QuestionBox(Vertical):
         step = self._steps[len(self._said)]
         is_quantity = isinstance(step.expected, Measured)
         self.query_one("#asked", Static).update(self._question(step))
+        self.post_message(self.Asked())
         choices, quantity = self.query_one("#choices", OptionList), self.query_one(Input)
         choices.display, quantity.display = not is_quantity, is_quantity
         if is_quantity:

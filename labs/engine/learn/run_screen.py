@@ -192,6 +192,10 @@ class RunScreen(CourseScreen):
             self.show_pane(self._pane)
             self.refresh_word()
 
+    @on(QuestionBox.Asked)
+    def _show_how_to_answer(self) -> None:
+        self.refresh_word()
+
     # --- keys ---
 
     def check_action(self, action: str, _parameters: tuple[object, ...]) -> bool | None:

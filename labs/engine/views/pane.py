@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
@@ -14,10 +14,13 @@ from labs.engine.views.terminal import INDENT, PipeConsole, TextView
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+Lines: TypeAlias = Text
+"""Lines with their styles."""
+
 MARGIN = re.compile(r" *")
 
 
-def make_text_view(width: int, write: Callable[[Text], None], *, has_signs: bool) -> TextView:
+def make_text_view(width: int, write: Callable[[Lines], None], *, has_signs: bool) -> TextView:
     """What tells a run in lines of at most so many columns; `write` takes what there is."""
     console = PipeConsole(file=io.StringIO(), width=width)
 
@@ -38,12 +41,12 @@ def make_text_view(width: int, write: Callable[[Text], None], *, has_signs: bool
     return TextView(console, write_wrapped, has_signs=has_signs)
 
 
-def joined_lines(lines: Iterable[Text]) -> Text:
+def joined_lines(lines: Iterable[Text]) -> Lines:
     """Lines as one text."""
     return Text("\n").join(lines)
 
 
-def assembled(lines: Iterable[Iterable[tuple[str, str]]]) -> Text:
+def assembled(lines: Iterable[Iterable[tuple[str, str]]]) -> Lines:
     """Lines of pieces, each with its style, as one text."""
     return joined_lines(Text.assemble(*line) for line in lines)
 
