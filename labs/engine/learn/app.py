@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App
+from textual.theme import BUILTIN_THEMES
 
 from labs.engine.errors import BindlabError, ExitStatus
 from labs.engine.learn.course_screen import ListScreen
@@ -22,7 +24,17 @@ if TYPE_CHECKING:
     from labs.engine.learn.chapters import Chapter
     from labs.engine.learn.run_screen import Manner
 
-DARK, LIGHT, PLAIN = "textual-dark", "textual-light", "ansi-dark"
+DARK, LIGHT, PLAIN = "textual-dark", "textual-light", "plain"
+# Without colour, what is marked is reversed: Textual's own theme tells it by colour alone.
+REVERSED = {
+    f"block-cursor{state}-{what}": value
+    for state in ("", "-blurred")
+    for what, value in (
+        ("foreground", "ansi_default"),
+        ("background", "ansi_default"),
+        ("text-style", "reverse" if not state else "underline"),
+    )
+}
 
 
 class CourseApp(App[ExitStatus]):
@@ -46,6 +58,9 @@ class CourseApp(App[ExitStatus]):
         self._manner = manner
         self._first = first
         self._seed = seed
+        usual = BUILTIN_THEMES["ansi-dark"]
+        variables = usual.variables | REVERSED
+        self.register_theme(replace(usual, name=PLAIN, variables=variables))
         self.theme = DARK if has_colour else PLAIN
         self._bindings.key_to_bindings.clear()
         add_key(self, "ctrl+c", "interrupt", is_shown=False, comes_first=True)

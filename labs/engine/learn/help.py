@@ -9,6 +9,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Markdown
 
 from labs.engine.learn.keys import add_key
+from labs.engine.views.exercise import joined
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -27,7 +28,7 @@ class HelpScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """The page."""
         with VerticalScroll(id="help"):
-            yield Markdown(self._text, open_links=False)
+            yield Markdown(joined(self._text), open_links=False)
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:

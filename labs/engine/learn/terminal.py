@@ -27,9 +27,10 @@ def check_terminal() -> None:
             "invoke learn needs a terminal to show the course on.",
             "In a browser:  invoke learn --web    Without one:  invoke lab.unique --predict",
         )
-    if os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+    kind = os.environ.get("TERM", "")
+    if kind in ("", "dumb", "unknown"):
         raise UsageError(
-            f"The terminal is one that can only print lines (TERM={os.environ.get('TERM', '')}).",
+            f"The terminal is one that can only print lines (TERM={kind}).",
             "Without the course:  invoke lab.unique --predict",
         )
 
