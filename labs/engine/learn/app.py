@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from labs.engine.learn.run_screen import Manner
 
 DARK, LIGHT, PLAIN = "textual-dark", "textual-light", "plain"
-# Without colour, what is marked is reversed: Textual's own theme tells it by colour alone.
-REVERSED = {
+# Without colour, what is marked is underlined: Textual's own theme tells it by colour alone.
+UNDERLINED = {
     f"block-cursor{state}-{what}": value
     for state in ("", "-blurred")
     for what, value in (
         ("foreground", "ansi_default"),
         ("background", "ansi_default"),
-        ("text-style", "reverse" if not state else "underline"),
+        ("text-style", "bold underline"),
     )
 }
 
@@ -59,7 +59,7 @@ class CourseApp(App[ExitStatus]):
         self._first = first
         self._seed = seed
         usual = BUILTIN_THEMES["ansi-dark"]
-        variables = usual.variables | REVERSED
+        variables = usual.variables | UNDERLINED
         self.register_theme(replace(usual, name=PLAIN, variables=variables))
         self.theme = DARK if has_colour else PLAIN
         self._bindings.key_to_bindings.clear()
