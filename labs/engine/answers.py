@@ -99,8 +99,11 @@ class Answers:
         return Answers(answered, refused, reset, timed_out, by, woken, *times)
 
 
-def of_load(result: CallResult, ended: int) -> Answers:
-    """What came of a load that ended so many microseconds after the run began; raises LabError."""
+def of_load(result: CallResult, known: int) -> Answers:
+    """What came of a load whose result came so many microseconds after the run began.
+
+    Raises LabError as `Answers.of` does.
+    """
     answers = Answers.of(result)
     counts = tally(result)
     width = -(-answers.elapsed // SLOTS)
@@ -112,7 +115,7 @@ def of_load(result: CallResult, ended: int) -> Answers:
         slots.append((answered, refused, reset, timed_out))
     if not width or not any(map(any, slots)):
         return answers
-    begun = max(0, ended - answers.elapsed)
+    begun = max(0, known - counts.get(f"{SLOT}ago", 0) - answers.elapsed)
     return replace(answers, timeline=Timeline(begun, width, tuple(slots)))
 
 

@@ -295,9 +295,12 @@ class Requests:
         }
 
     def slots(self) -> Tally:
-        """When they came to their end: `slot NUMBER OUTCOME`, of SLOTS that divide all the time."""
+        """When they came to their end: `slot NUMBER OUTCOME`, of SLOTS that divide all the time.
+
+        The last one was over `slot ago`, in microseconds.
+        """
         elapsed = max(self._ended_at - self._begun, 1)
-        counts: Tally = {}
+        counts: Tally = {"slot ago": (time.monotonic_ns() - self._ended_at) // 1000}
         for ended, outcome in self._ends:
             number = min((ended - self._begun) * SLOTS // elapsed, SLOTS - 1)
             name = f"slot {number} {outcome}"

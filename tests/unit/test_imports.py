@@ -189,3 +189,12 @@ def check_width(file: str, name: str) -> None:
     ]
     methods = [node.name for node in protocol.body if isinstance(node, ast.FunctionDef)]
     assert 1 <= len(methods) <= 8
+
+
+def test_a_picture_knows_the_model_and_no_library() -> None:
+    allowed = ("labs.engine.model", "labs.engine.pictures", "labs.engine.strace")
+    for name, imported in imports("labs.engine.pictures"):
+        if imported.startswith("labs"):
+            assert imported.startswith((*allowed, "labs.engine.translation")), f"{name}: {imported}"
+        else:
+            assert imported.split(".")[0] in STANDARD, f"{name}: {imported}"

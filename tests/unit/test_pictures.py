@@ -1,6 +1,6 @@
 """Pictures: what a run's events come to, and that both renderings show it."""
 
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -295,7 +295,7 @@ RENDERED = {
 
 
 def words(drawing: Drawing) -> set[str]:
-    tree = ElementTree.fromstring(to_svg(drawing, "a picture"))
+    tree = ET.fromstring(to_svg(drawing, "a picture"))
     return {element.text or "" for element in tree.iter(f"{SVG}text")}
 
 
@@ -338,13 +338,13 @@ def test_hostile_names_stay_text() -> None:
     name = '<script>"&'
     events = [started(name, BOB, "bob"), *bind(name, BOB, "EADDRINUSE")]
     drawing = draw(look(*events, ended(listener(name))), 100)
-    tree = ElementTree.fromstring(to_svg(drawing, name))
+    tree = ET.fromstring(to_svg(drawing, name))
     assert tree.get("aria-label") == name
     assert not [element for element in tree.iter() if element.tag.endswith("script")]
 
 
 def test_a_file_stands_alone_and_has_its_title() -> None:
-    tree = ElementTree.fromstring(to_file(draw(REFUSED, 72), "Bob is refused"))
+    tree = ET.fromstring(to_file(draw(REFUSED, 72), "Bob is refused"))
     assert tree.findtext(f"{SVG}title") == "Bob is refused"
     assert "prefers-color-scheme" in (tree.findtext(f"{SVG}style") or "")
     assert "url(" not in to_file(draw(REFUSED, 72), "")
@@ -394,7 +394,7 @@ def test_every_step_of_every_lab_can_be_drawn(lab: Lab) -> None:
         assert {host.host for host in evidence} <= {host.name for host in picture.hosts}
         for columns in (40, 72):
             drawing = draw(picture, columns, "zh")
-            ElementTree.fromstring(to_svg(drawing, describe(picture, "zh")))
+            ET.fromstring(to_svg(drawing, describe(picture, "zh")))
             check_text(drawing)
 
 

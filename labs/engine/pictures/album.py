@@ -18,7 +18,7 @@ from labs.engine.model import (
     StepStarted,
 )
 from labs.engine.pictures.calls import DRAWN, Descriptors, read_call
-from labs.engine.pictures.chart import Life, make_chart
+from labs.engine.pictures.chart import Moment, find_lives, make_chart
 from labs.engine.pictures.scene import (
     NOBODY,
     Attempt,
@@ -32,28 +32,19 @@ from labs.engine.pictures.scene import (
 from labs.engine.strace import show_address
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from labs.engine.model import Address, Evidence, SocketEvidence, Timeline
     from labs.engine.pictures.calls import ShownCall
-    from labs.engine.pictures.chart import Chart
+    from labs.engine.pictures.chart import Chart, Life
 
 MOST_DOORS = 4
 FAMILIAR = ("alice", "bob", "root")
 WILDCARDS = ("0.0.0.0", "::", "127.0.0.1", "::1")
 EXECUTED = ("execve(", "write(2, ", "+++ ")  # what is told of programs that no agent drives
 # Calls by which a process begins to serve, and by which it ends.
-BEGINNINGS = ("listen", "serve", "recv_fds")
+BEGINNINGS = ("listen", "serve", "recv_fds", "exec")
 ENDINGS = ("stop", "exit", "close", "drain")
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A call that says when a process began to serve, or ended."""
-
-    process: str
-    at: int
-    begins: bool
 
 
 @dataclass(frozen=True)
@@ -142,10 +133,13 @@ class Album:
                 self._inner[event.process] = event.uid
         call = read_call(event)
         if call is None:
-            self._moments.append(Moment(event.process, event.at, begins=False))
+            self._moments.append(Moment(event.process, NOBODY, event.at, begins=False))
             return
         if call.name in (*BEGINNINGS, *ENDINGS) and not event.errno:
-            self._moments.append(Moment(event.process, event.at, call.name in BEGINNINGS))
+            begins = call.name in BEGINNINGS
+            socket = self._descriptors.find(event.process, call.descriptor)
+            port = socket.address[1] if socket and socket.address else None
+            self._moments.append(Moment(event.process, NOBODY, event.at, begins, port))
         self._attempt(event, call)
         if not event.errno:
             self._descriptors.take(event.process, call, event)
@@ -191,8 +185,21 @@ class Album:
             self._states[evidence.host] = self._reduce(evidence)
         outcome = event.outcome
         if isinstance(outcome, Quantity):
-            lives = self._lives(outcome.timeline) if outcome.timeline else ()
-            self._chart = make_chart(outcome, lives)
+            self._chart = make_chart(outcome, self._lives(outcome.timeline))
+
+    def _lives(self, timeline: Timeline | None) -> Sequence[Life]:
+        """Who served while a load lasted, at the ports of this step or at one that nobody knows."""
+        if timeline is None:
+            return ()
+        hosts = self._shown_hosts()
+        moments = [
+            replace(moment, user=self.user(moment.process))
+            for moment in self._moments
+            if moment.process in self._processes
+            and self._processes[moment.process].host in hosts
+            and (moment.port is None or moment.port in self._focus)
+        ]
+        return find_lives(moments, timeline)
 
     # --- what is shown ---
 
@@ -326,22 +333,3 @@ class Album:
             return not queue.reuseport, queue.address, queue.uid, min(known, default=len(names))
 
         return Door(*key, tuple(sorted(queues, key=place)), counts)
-
-    def _lives(self, timeline: Timeline) -> list[Life]:
-        """Who began or ended to serve while a load lasted."""
-        end = timeline.begun + timeline.width * len(timeline.slots)
-        lives: dict[str, Life] = {}
-        for moment in self._moments:
-            started = self._processes.get(moment.process)
-            if started is None or moment.at > end:
-                continue
-            life = lives.get(moment.process)
-            offset = moment.at - timeline.begun
-            if moment.begins:
-                begun = offset if offset > 0 else None
-                if life is None or (life.ended is not None and life.ended < 0):
-                    user = self._users[started.user]
-                    lives[moment.process] = Life(moment.process, user, begun, None)
-            elif life and life.ended is None:
-                lives[moment.process] = replace(life, ended=offset)
-        return [life for life in lives.values() if life.ended is None or life.ended > 0]

@@ -23,7 +23,7 @@ DRAWN = {
     "sendto": "sendto",
     "request": "connect",
     "request_from_sleep": "connect",
-    "load": "connect",
+    "load": "load",
     "publish": "publish",
 }
 MANY = {"request", "request_from_sleep"}  # whose result says how often

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from labs.engine.model import OUTCOMES, Meaning
@@ -36,6 +36,20 @@ class Strips:
 
     what: str
     strips: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a process began to serve, or ended to: microseconds since the run began.
+
+    `port` is that of the socket that it began to serve, None where it is not known.
+    """
+
+    process: str
+    user: int
+    at: int
+    begins: bool
+    port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,25 @@ def make_chart(quantity: Quantity, lives: Sequence[Life]) -> Chart | None:
         case Meaning.WAKE_UPS if parts:
             return Strips(what, parts)
     return None
+
+
+def find_lives(moments: Sequence[Moment], timeline: Timeline) -> list[Life]:
+    """Who served while a load lasted, by when each began and ended, in the order of beginning."""
+    end = timeline.begun + timeline.width * len(timeline.slots)
+    lives: list[Life] = []
+    serving: dict[str, int] = {}  # which of them goes on, by the process's name
+    for moment in moments:
+        if moment.at > end:
+            break
+        offset = moment.at - timeline.begun
+        if not moment.begins and moment.process in serving:
+            index = serving.pop(moment.process)
+            lives[index] = replace(lives[index], ended=offset)
+        elif moment.begins and moment.process not in serving:
+            serving[moment.process] = len(lives)
+            begun = offset if offset > 0 else None
+            lives.append(Life(moment.process, moment.user, begun, None))
+    return [life for life in lives if life.ended is None or life.ended > 0]
 
 
 def chance_band(total: int, members: int) -> tuple[float, float]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
-    from labs.engine.pictures.chart import Chart
+    from labs.engine.pictures.chart import Chart, Life
     from labs.engine.pictures.drawing import Shape
 
     Say: TypeAlias = Callable[..., str]
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LONGEST_LABEL = 16
 MOST_BARS = 12
 MARGIN = 2
+LOWEST = 0.15  # the height of the smallest count that is not 0
+LOST = ("lost", "refused")  # the styles of columns and of words
 
 
 def lay_chart(chart: Chart, columns: int, row: int, say: Say) -> tuple[list[Shape], int]:
@@ -37,77 +39,72 @@ def lay_chart(chart: Chart, columns: int, row: int, say: Say) -> tuple[list[Shap
 
 def lay_bars(chart: Bars, columns: int, row: int, say: Say) -> tuple[list[Shape], int]:
     """A bar for each part, its number beside it, and the band that chance allows behind them."""
-    shown = chart.bars[:MOST_BARS]
-    names = [shorten(say(name), LONGEST_LABEL) for name, _ in shown]
-    label, number = widest(names), widest([f"{value:g}" for _, value in shown])
-    start = label + MARGIN
-    room = max(columns - start - number - 1, 4)
-    most = max([value for _, value in shown] + [chart.band[1] if chart.band else 0, 1])
-    most *= 1.05  # so that no bar and no band reaches the numbers
+    table = Table([(say(name), value) for name, value in chart.bars], columns, row, say)
+    # No bar and no band reaches the numbers.
+    most = 1.05 * max(table.most, chart.band[1] if chart.band else 0, 1)
     shapes: list[Shape] = []
     if chart.band:
-        low, high = (start + bound / most * room for bound in chart.band)
-        shapes.append(Band(low, high, row, len(shown)))
-    for line, ((name, value), text) in enumerate(zip(shown, names, strict=True), row):
+        low, high = (table.start + bound / most * table.room for bound in chart.band)
+        shapes.append(Band(low, high, row, len(table.shown)))
+    for line, (name, value) in enumerate(chart.bars[:MOST_BARS], row):
+        is_loss = name in chart.losses and value > 0
         style = "loss" if name in chart.losses else "bar"
-        shapes.append(Words(0, line, text))
-        shapes.append(Bar(start, line, room, value / most * room, style))
-        shapes.append(
-            Words(
-                start + room + 1, line, f"{value:g}", "refused" if style == "loss" and value else ""
-            )
-        )
-    rows = len(shown)
-    if len(chart.bars) > len(shown):
-        shapes.append(
-            Words(
-                0,
-                row + rows,
-                say("and {count} more", {"count": len(chart.bars) - len(shown)}),
-                "dim",
-            )
-        )
-        rows += 1
+        shapes.append(Bar(table.start, line, table.room, value / most * table.room, style))
+        shapes += table.lay_words(line, "refused" if is_loss else "")
+    notes = []
     if chart.band:
-        low_text, high_text = (f"{bound:g}" for bound in chart.band)
-        text = say(
-            "chance allows {low} to {high} for each (99.9 %)", {"low": low_text, "high": high_text}
-        )
-        shapes.append(Words(start, row + rows, shorten(text, columns - start), "dim"))
-        rows += 1
-    return shapes, rows
+        bounds = {"low": f"{chart.band[0]:g}", "high": f"{chart.band[1]:g}"}
+        notes.append(say("chance allows {low} to {high} for each (99.9 %)", bounds))
+    return [*shapes, *table.lay_notes(notes)], table.rows + len(notes)
 
 
 def lay_strips(chart: Strips, columns: int, row: int, say: Say) -> tuple[list[Shape], int]:
     """A strip for each process: a mark for each time it woke, as far as there is room."""
-    shown = chart.strips[:MOST_BARS]
-    names = [shorten(name, LONGEST_LABEL) for name, _ in shown]
-    label, number = widest(names), widest([f"{value:g}" for _, value in shown])
-    start = label + MARGIN
-    room = max(columns - start - number - 1, 4)
-    most = max([value for _, value in shown] + [1])
-    each = max(1, -(-round(most) // room))  # how often a mark stands for
+    table = Table(chart.strips, columns, row, say)
+    each = max(1, -(-round(table.most) // table.room))  # how often a mark stands for
     shapes: list[Shape] = []
-    for line, ((_, value), text) in enumerate(zip(shown, names, strict=True), row):
-        shapes.append(Words(0, line, text))
+    for line, (_, value) in enumerate(table.shown, row):
         marks = -(-round(value) // each)
-        shapes.append(Columns(start, line, (0.6,) * marks, "wake-up"))
-        shapes.append(Words(start + room + 1, line, f"{value:g}"))
-    rows = len(shown)
-    if len(chart.strips) > len(shown):
-        shapes.append(
-            Words(
-                0,
-                row + rows,
-                say("and {count} more", {"count": len(chart.strips) - len(shown)}),
-                "dim",
-            )
-        )
-        rows += 1
-    if each > 1:
-        shapes.append(Words(start, row + rows, say("each mark: {count}", {"count": each}), "dim"))
-        rows += 1
-    return shapes, rows
+        shapes.append(Columns(table.start, line, (0.6,) * marks, "wake-up"))
+        shapes += table.lay_words(line)
+    notes = [say("each mark: {count}", {"count": each})] if each > 1 else []
+    return [*shapes, *table.lay_notes(notes)], table.rows + len(notes)
+
+
+class Table:
+    """Names at the left and numbers at the right, with room in between from column `start` on."""
+
+    def __init__(
+        self, parts: Sequence[tuple[str, float]], columns: int, row: int, say: Say
+    ) -> None:
+        self.shown = [(shorten(name, LONGEST_LABEL), value) for name, value in parts[:MOST_BARS]]
+        self.most = max((value for _, value in self.shown), default=0)
+        self.start = widest([name for name, _ in self.shown]) + MARGIN
+        numbers = widest([f"{value:g}" for _, value in self.shown])
+        self.room = max(columns - self.start - numbers - 1, 4)
+        self._columns = columns
+        self._row = row
+        left = len(parts) - len(self.shown)
+        self._more = [say("and {count} more", {"count": left})] if left else []
+
+    @property
+    def rows(self) -> int:
+        """How many it has."""
+        return len(self.shown) + len(self._more)
+
+    def lay_words(self, row: int, style: str = "") -> list[Shape]:
+        """The name and the number of a row."""
+        name, value = self.shown[row - self._row]
+        column = self.start + self.room + 1
+        return [Words(0, row, name), Words(column, row, f"{value:g}", style)]
+
+    def lay_notes(self, notes: Sequence[str]) -> list[Shape]:
+        """What stands below it: what is left out, and notes."""
+        row = self._row + len(self.shown)
+        return [
+            Words(self.start, line, shorten(note, self._columns - self.start), "dim")
+            for line, note in enumerate([*self._more, *notes], row)
+        ]
 
 
 def lay_course(chart: Course, columns: int, row: int, say: Say) -> tuple[list[Shape], int]:
@@ -115,36 +112,46 @@ def lay_course(chart: Course, columns: int, row: int, say: Say) -> tuple[list[Sh
     outcomes = [name for name in OUTCOMES if any(chart.counts(name)) or name == OUTCOMES[0]]
     names = [*(life.name for life in chart.lives), *map(say, outcomes)]
     label = min(widest(names) + 2, LONGEST_LABEL)
-    totals = [str(sum(chart.counts(name))) for name in outcomes]
+    totals = {name: str(sum(chart.counts(name))) for name in outcomes}
     start = label + MARGIN
-    room = max(columns - start - widest(totals) - 1, 10)
+    room = max(columns - start - widest([*totals.values()]) - 1, 10)
     shapes: list[Shape] = []
     line = row
-    for life in chart.lives:
-        begin = 0 if life.begun is None else life.begun
-        end = chart.length if life.ended is None else min(life.ended, chart.length)
-        left, right = (start + at / chart.length * room for at in (begin, end))
-        shapes += [Sign(0, line, life.user), Words(2, line, shorten(life.name, label - 2))]
-        is_begun, is_ended = life.begun is not None, life.ended is not None
-        shapes.append(Span(left, right, line, life.user, is_begun, is_ended))
+    for lives in lives_by_name(chart.lives)[:MOST_BARS]:
+        name = shorten(lives[0].name, label - 2)
+        shapes += [Sign(0, line, lives[0].user), Words(2, line, name)]
+        shapes += [lay_life(life, chart.length, start, room, line) for life in lives]
         line += 1
-    for name, total in zip(outcomes, totals, strict=True):
+    for name, total in totals.items():
+        columns_style, words_style = ("answered", "") if name == OUTCOMES[0] else LOST
         counts = resampled(chart.counts(name), room)
         most = max(*counts, 1)
-        style = "answered" if name == OUTCOMES[0] else "lost"
-        shapes.append(
-            Words(0, line, shorten(say(name), label), "" if style == "answered" else "refused")
-        )
-        heights = tuple(max(count / most, 0.15) if count else 0.0 for count in counts)
-        shapes.append(Columns(start, line, heights, style))
-        shapes.append(
-            Words(start + room + 1, line, total, "" if style == "answered" else "refused")
-        )
+        heights = tuple(max(count / most, LOWEST) if count else 0.0 for count in counts)
+        shapes.append(Words(0, line, shorten(say(name), label), words_style))
+        shapes.append(Columns(start, line, heights, columns_style))
+        shapes.append(Words(start + room + 1, line, total, words_style))
         line += 1
-    shapes.append(Words(start, line, "0", "dim"))
     length = f"{chart.length / 1000:.0f} ms"
+    shapes.append(Words(start, line, "0", "dim"))
     shapes.append(Words(start + room - cell_width(length), line, length, "dim"))
     return shapes, line + 1 - row
+
+
+def lives_by_name(lives: Sequence[Life]) -> list[list[Life]]:
+    """All stretches of time of each process, in the order in which the processes began."""
+    found: dict[str, list[Life]] = {}
+    for life in lives:
+        found.setdefault(life.name, []).append(life)
+    return list(found.values())
+
+
+def lay_life(life: Life, length: int, start: int, room: int, line: int) -> Span:
+    """A stretch of time, where all of it is so many columns wide."""
+    begin = 0 if life.begun is None else life.begun
+    end = length if life.ended is None else min(life.ended, length)
+    left, right = (start + at / length * room for at in (begin, end))
+    is_begun, is_ended = life.begun is not None, life.ended is not None
+    return Span(left, right, line, life.user, is_begun, is_ended)
 
 
 def resampled(counts: Sequence[int], width: int) -> list[float]:

@@ -34,6 +34,8 @@ WORDS = Path(__file__).parent  # where the translation of what stands here is
 NARROWEST = 40
 DOOR_WIDTH = 11
 PLACES = 5  # of a queue that are drawn
+STATE_WIDTH = PLACES + 9
+REUSEADDR = "SO_REUSEADDR"
 MOST_LANES = 4
 MOST_ATTEMPTS = 6
 MOST_QUEUES = 10
@@ -203,27 +205,34 @@ class HostLayout:
         sheet.row += 1
 
     def _draw_queue(self, queue: Queue, column: int, right: int) -> None:
+        """A socket's address, its accept queue, its owner where that is another, who holds it."""
         sheet, row = self._sheet, self._sheet.row
-        address = WILD.get(queue.address, queue.address)
         width = 11 if right - column > 44 else 9
+        address = WILD.get(queue.address, queue.address)
         sheet.shapes.append(Words(column, row, shorten(address, width)))
         column += width + 1
-        if queue.listens:
-            taken = min(PLACES, queue.waiting)
-            sheet.shapes.append(Gauge(column, row, PLACES, taken))
-            text = f"{queue.waiting}/{queue.backlog}"
-            sheet.shapes.append(Words(column + PLACES + 1, row, text, "" if taken else "dim"))
-            column += PLACES + 9
-        else:
-            text = self._say(
-                "bound" if not queue.waiting else "{count} waiting", {"count": queue.waiting}
-            )
-            sheet.shapes.append(Words(column, row, text, "dim"))
-            column += PLACES + 9
+        self._draw_state(queue, column)
+        column += STATE_WIDTH
         if any(figure.user != queue.user for figure in queue.holders) or not queue.holders:
             column = self._draw_owner(queue, column)
-        self._draw_holders(queue.holders, column, right)
+        column = self._draw_holders(queue.holders, column, right)
+        if queue.reuseaddr and column + cell_width(REUSEADDR) <= right:
+            sheet.shapes.append(Words(column, row, REUSEADDR, "dim"))
         sheet.row += 1
+
+    def _draw_state(self, queue: Queue, column: int) -> None:
+        """The accept queue of a listener; how many bytes wait at another socket."""
+        shapes, row = self._sheet.shapes, self._sheet.row
+        if queue.listens:
+            taken = min(PLACES, queue.waiting)
+            text = f"{queue.waiting}/{queue.backlog}"
+            shapes.append(Gauge(column, row, PLACES, taken))
+            shapes.append(Words(column + PLACES + 1, row, text, "" if taken else "dim"))
+            return
+        text = self._say("bound")
+        if queue.waiting:
+            text = self._say("{count} bytes", {"count": queue.waiting})
+        shapes.append(Words(column, row, shorten(text, STATE_WIDTH - 1), "dim"))
 
     def _draw_owner(self, queue: Queue, column: int) -> int:
         """The owner, where who holds the socket is somebody else."""
@@ -235,14 +244,15 @@ class HostLayout:
         self._sheet.shapes.append(words)
         return column + 3 + cell_width(text)
 
-    def _draw_holders(self, holders: Sequence[Figure], column: int, right: int) -> None:
+    def _draw_holders(self, holders: Sequence[Figure], column: int, right: int) -> int:
         for number, figure in enumerate(holders):
             left = len(holders) - number
             room = right - column - (5 if left > 1 else 0)
             if number and self._width(figure) > room:
                 self._sheet.shapes.append(Words(column, self._sheet.row, f"+{left}", "dim"))
-                return
+                return column + 4
             column = self._draw_figure(figure, column, right, with_uid=False) + GAP
+        return column
 
     # --- processes and what they tried ---
 
