@@ -13,6 +13,7 @@ from labs.engine.backends.namespaces.backend import open_namespaces
 from labs.engine.errors import BindlabError, CannotRun
 from labs.engine.layout import Layout
 from labs.engine.plans import ProcessPlan
+from tests.browsers import find_browser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,6 +111,12 @@ def find_qemu_obstacle() -> str:
     return ""
 
 
+@functools.cache
+def find_browser_obstacle() -> str:
+    """Why nothing can be looked at in a browser here."""
+    return "" if find_browser() else "Chromium is not installed."
+
+
 OBSTACLES = {
     "namespaces": find_obstacle,
     "docker": find_engine_obstacle,
@@ -117,6 +124,7 @@ OBSTACLES = {
     "compose": find_compose_obstacle,
     "kernels": find_kernel_obstacle,
     "qemu": find_qemu_obstacle,
+    "browser": find_browser_obstacle,
 }
 # What CI has to be able to run. An engine does the same for every client that it lets in, so the
 # run as root is enough there, and the ordinary user need not be let in.

@@ -36,14 +36,14 @@ ASKED = "What will it come to"
 class Course(Terminal):
     """The course on a terminal of its own, and what the terminal was like before."""
 
-    def __init__(self, folder: Path, tree: Path = ROOT, *options: str, **changes: str) -> None:
+    def __init__(self, folder: Path, tree: Path, **changes: str) -> None:
         self.token = new_token()
         self.before = look(self.token)
         state = {"XDG_STATE_HOME": str(folder / "state"), "HOME": str(folder)}
         variables = environment(self.token, **{"TERM": "xterm-256color", **state, **changes})
         variables.pop("COLUMNS", None)
         variables.pop("LINES", None)
-        super().__init__(("learn", *options), tree, variables)
+        super().__init__(("learn",), tree, variables)
         self.settings = termios.tcgetattr(self._master)
 
     @property
@@ -79,8 +79,8 @@ class Course(Terminal):
 
 
 @contextmanager
-def open_course(folder: Path, *options: str, tree: Path = ROOT, **changes: str) -> Iterator[Course]:
-    course = Course(folder, tree, *options, **changes)
+def open_course(folder: Path, tree: Path = ROOT, **changes: str) -> Iterator[Course]:
+    course = Course(folder, tree, **changes)
     with ended(course.process):
         try:
             yield course
@@ -243,7 +243,7 @@ COLOUR = re.compile(r"\x1b\[[\d;]*\b([34][0-7]|[34]8)\b[\d;]*m")
 
 @pytest.mark.parametrize("changes", [{"NO_COLOR": "1"}, {"TERM": "vt100", "NO_COLOR": ""}])
 def test_without_colour(tmp_path: Path, changes: dict[str, str]) -> None:
-    with open_course(tmp_path, **changes) as course:
+    with open_course(tmp_path, ROOT, **changes) as course:
         course.run_lab()
         course.type("\x03")
         assert course.wait() == INTERRUPTED

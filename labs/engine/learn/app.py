@@ -15,13 +15,15 @@ from labs.engine.learn.interrupts import heed_signals
 from labs.engine.learn.keys import add_key
 from labs.engine.learn.lab_screen import LabScreen
 from labs.engine.learn.places import OpenExercise, OpenLab
+from labs.engine.learn.run_screen import RunScreen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import RenderableType
     from textual.binding import BindingType
 
-    from labs.engine.learn.chapters import Chapter
+    from labs.engine.learn.chapters import Chapter, Standing
     from labs.engine.learn.run_screen import Manner
 
 DARK, LIGHT, PLAIN = "textual-dark", "textual-light", "plain"
@@ -47,6 +49,7 @@ class CourseApp(App[ExitStatus]):
     def __init__(
         self,
         chapters: Sequence[Chapter],
+        standing: Standing,
         manner: Manner,
         *,
         first: str = "",
@@ -55,6 +58,7 @@ class CourseApp(App[ExitStatus]):
     ) -> None:
         super().__init__(ansi_color=None if has_colour else True)
         self._chapters = chapters
+        self._standing = standing
         self._manner = manner
         self._first = first
         self._seed = seed
@@ -69,7 +73,7 @@ class CourseApp(App[ExitStatus]):
     def on_mount(self) -> None:
         """Show the list, and over it the lab that was asked for."""
         heed_signals(self)
-        self.push_screen(ListScreen(self._chapters, self._manner))
+        self.push_screen(ListScreen(self._chapters, self._standing, self._manner))
         for chapter in self._chapters:
             if chapter.lab.name == self._first:
                 self.post_message(OpenLab(chapter))
@@ -83,7 +87,7 @@ class CourseApp(App[ExitStatus]):
         try:
             screen = ExerciseScreen(message.challenge, self._manner)
         except BindlabError as error:
-            self.notify(f"{error.message} {error.hint}", severity="error")
+            self.notify(f"{error.message}\n{error.hint}", severity="error", markup=False)
             return
         self.push_screen(screen)
 
@@ -91,6 +95,18 @@ class CourseApp(App[ExitStatus]):
         """Be light instead of dark, or dark again."""
         if self.theme != PLAIN:
             self.theme = LIGHT if self.theme == DARK else DARK
+
+    def exit(
+        self,
+        result: ExitStatus | None = None,
+        return_code: int = 0,
+        message: RenderableType | None = None,
+    ) -> None:
+        """Leave; what runs has nothing to show any more."""
+        for screen in self.screen_stack:
+            if isinstance(screen, RunScreen):
+                screen.has_left = True
+        super().exit(result, return_code, message)
 
     async def action_quit(self) -> None:
         """Leave."""

@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from labs.engine.errors import UsageError
 from labs.engine.learn.chapters import Chapter, read_standing
 from labs.engine.learn.keys import add_key
 from labs.engine.learn.pages import OF_THE_LIST
@@ -51,10 +52,10 @@ class CourseList(OptionList):
 class ListScreen(CourseScreen):
     """The list of all that there is to do."""
 
-    def __init__(self, chapters: Sequence[Chapter], manner: Manner) -> None:
+    def __init__(self, chapters: Sequence[Chapter], standing: Standing, manner: Manner) -> None:
         self.manner = manner
         self._chapters = chapters
-        self._standing: Standing = read_standing()
+        self._standing = standing
         self._lines: list[Chapter | Challenge] = []
         for chapter in chapters:
             self._lines += [chapter, *chapter.challenges]
@@ -86,7 +87,10 @@ class ListScreen(CourseScreen):
 
     def on_screen_resume(self) -> None:
         """Show how far one is now."""
-        self._standing = read_standing()
+        try:
+            self._standing = read_standing()
+        except UsageError as error:
+            self.notify(f"{error.message}\n{error.hint}", severity="warning", markup=False)
         self._fill()
 
     def on_resize(self, event: events.Resize) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from labs.engine.errors import BindlabError, ExitStatus
-from labs.engine.exercises.check import find_exercise
+from labs.engine.exercises.check import Exercise, find_exercise
 from labs.engine.exercises.course import begin, count_hint
 from labs.engine.exercises.watching import INTERVAL
 from labs.engine.exercises.workplace import usage_errors
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from labs.engine.challenge import Challenge
-    from labs.engine.exercises.check import Exercise
     from labs.engine.exercises.workplace import Fingerprint
 
 FENCE = "```"
@@ -40,7 +39,8 @@ class ExerciseScreen(RunScreen):
         self._shows_solution = False
         self._is_sure = False  # to begin anew, once the key was pressed before
         with usage_errors():
-            self.program = begin(challenge).program
+            started = begin(challenge)
+        self.program, self._entry = started.program, started.entry
         super().__init__(manner)
         self._translation = read_translation(challenge.folder, manner.language)
         self.name_shown = f"{challenge.name}  {self._translation.text(challenge.title)}"
@@ -69,16 +69,20 @@ class ExerciseScreen(RunScreen):
         if action == "solution":
             return self._is_solved
         if action == "hint":
-            return not self._is_solved and self._exercise.entry.hints < len(self.challenge.hints)
+            return not self._is_solved and self._has_hints
         return super().check_action(action, parameters)
 
     @property
     def _exercise(self) -> Exercise:
-        return find_exercise(self.challenge.name)
+        return Exercise(self.challenge, self._entry)
 
     @property
     def _is_solved(self) -> bool:
-        return bool(self._exercise.entry.passed)
+        return bool(self._entry.passed)
+
+    @property
+    def _has_hints(self) -> bool:
+        return self._entry.hints < len(self.challenge.hints)
 
     # --- what there is to read ---
 
@@ -87,7 +91,7 @@ class ExerciseScreen(RunScreen):
         language, say = self.manner.language, self.say
         parts = [read_page(self.challenge.task(language), language)]
         parts += [f"## {say('Your program')}", f"`{self.program}`", self._how_to_edit()]
-        given = self._exercise.entry.hints
+        given = self._entry.hints
         hints = self.challenge.hints
         for number, hint in enumerate(hints[:given], 1):
             title = say("Hint {number} of {count}", {"number": number, "count": len(hints)})
@@ -130,7 +134,7 @@ class ExerciseScreen(RunScreen):
             return "\n".join(part for part in (end.message, end.hint) if part)
         if end.status == ExitStatus.PASSED:
             return say("Solved. s shows how one may do it, Esc leads back to the list.")
-        if self._exercise.entry.hints < len(self.challenge.hints):
+        if self._has_hints:
             return say("Not solved yet. h gives a hint; c checks again.")
         return say("Not solved yet. Change it (e), and check it again (c).")
 
@@ -148,7 +152,7 @@ class ExerciseScreen(RunScreen):
         """Open the program in the trainee's editor."""
         problem = edit(self.app, self.program, self.say)
         if problem:
-            self.notify(problem, severity="warning")
+            self.notify(problem, severity="warning", markup=False)
 
     def action_watch(self) -> None:
         """Check at each save, or stop that."""
@@ -196,18 +200,32 @@ class ExerciseScreen(RunScreen):
 
     async def _change(self, change: Callable[[], object]) -> None:
         """Change what is kept of the exercise, and show that."""
-        try:
-            with usage_errors():
-                change()
-        except BindlabError as error:
-            self.notify(error.message, severity="warning")
+        self._try(change)
+        self._read_entry()
         await self.refresh_text()
         self.show_pane(TEXT)
         self.query_one("#text", TextPane).show_last()
         self.refresh_word()
 
+    def _read_entry(self) -> None:
+        """Know what is kept of the exercise now."""
+
+        def read() -> None:
+            self._entry = find_exercise(self.challenge.name).entry
+
+        self._try(read)
+
+    def _try(self, do: Callable[[], object]) -> None:
+        """Do what files may not let be done; that is said then."""
+        try:
+            with usage_errors():
+                do()
+        except BindlabError as error:
+            self.notify(f"{error.message}\n{error.hint}", severity="warning", markup=False)
+
     async def has_ended(self) -> None:
         """A check is over: a pass ends the watch."""
+        self._read_entry()
         if self.story.status == ExitStatus.PASSED:
             self._is_watching = False
         self.show_pane(STEPS)

@@ -26,3 +26,8 @@ def add_key(
         bindings.key_to_bindings.pop(key, None)
         is_first = number == 0
         bindings.bind(key, action, name, show=is_shown and is_first, priority=comes_first)
+
+
+def remove_key(node: DOMNode, key: str) -> None:
+    """Let a key of Textual's be for whoever is around this part of the screen."""
+    node._bindings.key_to_bindings.pop(key, None)  # noqa: SLF001  # as above

@@ -74,7 +74,12 @@ class LabScreen(RunScreen):
 
     def action_exercise(self) -> None:
         """Go to the first exercise of the lab that is not solved."""
-        standing, challenges = read_standing(), self.chapter.challenges
+        challenges = self.chapter.challenges
+        try:
+            standing = read_standing()
+        except UsageError as error:
+            self.notify(f"{error.message}\n{error.hint}", severity="warning", markup=False)
+            return
         unsolved = [each for each in challenges if not standing.is_solved(each.name)]
         self.post_message(OpenExercise((unsolved or challenges)[0]))
 
@@ -114,7 +119,7 @@ class LabScreen(RunScreen):
         try:
             open_lab_progress().change(self.chapter.lab.name, lambda old: combined(old, entry))
         except UsageError as error:
-            self.notify(error.message, severity="warning")
+            self.notify(f"{error.message}\n{error.hint}", severity="warning", markup=False)
 
 
 def combined(old: LabEntry | None, new: LabEntry) -> LabEntry:

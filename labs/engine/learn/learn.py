@@ -51,20 +51,26 @@ def run_learn(labs: Sequence[Lab], options: LearnOptions) -> ExitStatus:
 
 
 def make_app(options: LearnOptions, *, has_colour: bool) -> CourseApp:
-    """The application; CannotRun where Textual is not installed."""
+    """The application; CannotRun where Textual is not installed, UsageError as for progress."""
     if not has_colour:
         os.environ["NO_COLOR"] = "1"  # Textual leaves out its own colours then
     try:
         from labs.engine.learn.app import CourseApp
     except ModuleNotFoundError as error:
         raise CannotRun(f"{error.name} is not installed.", "pip install textual") from error
-    from labs.engine.learn.chapters import find_chapters
+    from labs.engine.learn.chapters import find_chapters, read_standing
     from labs.engine.learn.run_screen import Manner
     from labs.engine.learn.words import speaker
 
+    standing = read_standing()
     manner = Manner(options.language, speaker(options.language), has_signs=has_signs())
     return CourseApp(
-        find_chapters(), manner, first=options.lab, seed=options.seed, has_colour=has_colour
+        find_chapters(),
+        standing,
+        manner,
+        first=options.lab,
+        seed=options.seed,
+        has_colour=has_colour,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from textual.containers import VerticalScroll
@@ -42,13 +43,21 @@ class Pane(VerticalScroll):
 class TextPane(Pane):
     """A page of Markdown."""
 
+    def __init__(self, name: str, title: str) -> None:
+        super().__init__(name, title)
+        self._text = ""
+        self._lock = asyncio.Lock()  # a page is put there in several turns of the loop
+
     def compose(self) -> ComposeResult:
         """The page."""
         yield Markdown(open_links=False)
 
     async def show(self, text: str) -> None:
         """Show another page, or this one changed."""
-        await self.query_one(Markdown).update(joined(text))
+        async with self._lock:
+            if text != self._text:
+                self._text = text
+                await self.query_one(Markdown).update(joined(text))
 
     def show_last(self) -> None:
         """Scroll to the last heading."""

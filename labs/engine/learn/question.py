@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from textual.containers import Vertical
@@ -9,7 +10,7 @@ from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from labs.engine.learn.keys import add_key
+from labs.engine.learn.keys import add_key, remove_key
 from labs.engine.model import Measured
 from labs.engine.prediction import read_quantity
 from labs.engine.views.question import HOW_TO_COUNT, ask_how_many, meaning_of
@@ -26,7 +27,27 @@ if TYPE_CHECKING:
     from labs.engine.model import Expectation, StepStarted
     from labs.engine.prediction import Prediction
 
+OF_A_QUANTITY = re.compile(r"[0-9.~ \-\u2013\u2014\uff0d\uff0e\uff10-\uff19\uff5e到至]")
 UNKNOWN = 0  # the number of "I don't know"
+
+
+class QuantityInput(Input):
+    """Takes a number or a range; all other letters are keys of the course."""
+
+    def __init__(self) -> None:
+        super().__init__(id="quantity")
+        remove_key(self, "ctrl+d")  # it ends the questions
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        """Whether a key is for the number."""
+        return super().check_consume_key(key, character) and self._is_taken(character)
+
+    async def _on_key(self, event: events.Key) -> None:
+        if not event.is_printable or self._is_taken(event.character):
+            await super()._on_key(event)
+
+    def _is_taken(self, character: str | None) -> bool:
+        return bool(character) and bool(OF_A_QUANTITY.fullmatch(character or ""))
 
 
 class QuestionBox(Vertical):
@@ -56,7 +77,7 @@ class QuestionBox(Vertical):
         """What is asked, and one of the two ways to answer."""
         yield Static(id="asked", markup=False)
         yield OptionList(id="choices", markup=False)
-        yield Input(id="quantity", restrict=r"[0-9.,~\- \u2013\u2014\uff10-\uff19to到至]*")
+        yield QuantityInput()
 
     @property
     def asks_for_number(self) -> bool:

@@ -64,6 +64,7 @@ class RunScreen(CourseScreen):
         self.runs_on = False
         self._pane = TEXT
         self._picture_is_old = False
+        self.has_left = False  # what is still to come is not to be shown any more
         self._step: int | None = None  # whose picture is shown; None for what is now
         super().__init__(manner.say)
 
@@ -140,19 +141,24 @@ class RunScreen(CourseScreen):
         try:
             async with contextlib.aclosing(running.messages()) as messages:
                 async for message in messages:
+                    if self.has_left:
+                        return
                     self._take(message)
                     await asyncio.sleep(0)  # a key is answered first, however much has come
         except BindlabError as error:
             self._take(Ended(error.status, error.message, error.hint))
         finally:
             await running.stop()
+        if self.has_left:
+            return
         if self.story.phase in BUSY:
             self.story.phase = Phase.STOPPED
             self.query_one(QuestionBox).display = False
         await self.has_ended()
         await self.refresh_text()
-        self.refresh_word()
-        self.show_pane(self._pane)
+        if not self.has_left:
+            self.refresh_word()
+            self.show_pane(self._pane)
 
     def _take(self, message: Message) -> None:
         self.story.take(message)
@@ -229,6 +235,7 @@ class RunScreen(CourseScreen):
 
     async def action_leave(self) -> None:
         """End the run, and go back to where one came from."""
+        self.has_left = True
         self.workers.cancel_node(self)
         if self.running:
             await self.running.stop()
@@ -307,4 +314,6 @@ class RunScreen(CourseScreen):
 
     async def refresh_text(self) -> None:
         """Show the page as it is now."""
+        if self.has_left:
+            return
         await self.query_one(TextPane).show(self.page())
