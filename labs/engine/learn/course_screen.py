@@ -90,7 +90,9 @@ class ListScreen(CourseScreen):
         try:
             self._standing = read_standing()
         except UsageError as error:
-            self.notify(f"{error.message}\n{error.hint}", severity="warning", markup=False)
+            self.notify(
+                f"{error.message}\n{error.hint}", severity="warning", timeout=15, markup=False
+            )
         self._fill()
 
     def on_resize(self, event: events.Resize) -> None:

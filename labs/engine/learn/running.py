@@ -60,16 +60,16 @@ class Running:
                 message = read_message(json.loads(line))
                 has_ended = has_ended or isinstance(message, Ended)
                 yield message
+            status = await self._wait(process)
+            if not has_ended and not self._is_being_ended:
+                yield self._tell_of_death(status)
         except ValueError as error:
-            self._signal(signal.SIGKILL)
             fault = EngineError(f"What the lab's process said cannot be read: {error}.")
-            has_ended = True
             yield Ended(fault.status, fault.message)
         finally:
-            status = await self._wait(process)
+            await self.stop()
             await listening
-        if not has_ended and not self._is_being_ended:
-            yield self._tell_of_death(status)
+            await read_to_end(process.stdout)
 
     def answer(self, answer: Json) -> None:
         """Answer the last question; nothing where nobody is there any more."""
@@ -95,11 +95,6 @@ class Running:
             await asyncio.wait_for(self._process.wait(), PATIENCE)
         self._signal(signal.SIGKILL)
         await self._process.wait()
-
-    def kill(self) -> None:
-        """End the process without waiting, at the end of all."""
-        self._is_being_ended = True
-        self._signal(signal.SIGKILL)
 
     async def _start(self) -> Process:
         words = (str(os.getpid()), json.dumps(asdict(self._request)))
@@ -149,3 +144,9 @@ def send_signal(pid: int, number: signal.Signals) -> None:
     """
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+async def read_to_end(stream: asyncio.StreamReader) -> None:
+    """Read what is left of a process that is gone: only then asyncio has closed all of it."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stream.read(), PATIENCE)

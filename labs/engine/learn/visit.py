@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from textual_serve.app_service import AppService
 from textual_serve.download_manager import DownloadManager
 
-from labs.engine.learn.running import send_signal
+from labs.engine.learn.running import read_to_end, send_signal
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -77,6 +77,9 @@ class Visit(AppService):
         if self._process.returncode is None:
             send_signal(self._process.pid, signal.SIGKILL)
         await self._process.wait()
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream:
+                await read_to_end(stream)
 
     async def _open_app_process(self, width: int = 80, height: int = 24) -> Process:
         pipe = asyncio.subprocess.PIPE

@@ -3,14 +3,17 @@ history.replaceState(null, "", "/");
 // The terminal measures its letters as it opens: they have to be there by then.
 document.fonts.load("16px 'Roboto Mono'");
 
-// The keys are for the course from the start, and again whenever one comes back to the page.
+const isClosed = () => document.body.classList.contains("-closed");
+
+// The keys are for the course from the start, again whenever one comes back to the page, and at the
+// end for the way to begin again.
 function focus() {
-  document.querySelector(".xterm-helper-textarea")?.focus();
+  document.querySelector(isClosed() ? "#ended a" : ".xterm-helper-textarea")?.focus();
 }
-new MutationObserver((_changes, observer) => {
-  if (document.body?.classList.contains("-first-byte")) {
-    observer.disconnect();
-    focus();
-  }
-}).observe(document, { subtree: true, attributes: true, attributeFilter: ["class"] });
+document.addEventListener("DOMContentLoaded", () => {
+  new MutationObserver(focus).observe(document.body, { attributeFilter: ["class"] });
+});
 window.addEventListener("focus", focus);
+
+// The terminal would tell a server that is not there any more that nobody looks at it.
+document.addEventListener("blur", (event) => isClosed() && event.stopPropagation(), true);
