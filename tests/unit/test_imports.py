@@ -25,7 +25,7 @@ ADAPTERS = {
         f"labs.engine.learn.{part}"
         for part in (
             *("app", "course_screen", "editor", "help", "interrupts", "keys"),
-            *("panes", "places", "question", "run_screen", "screen"),
+            *("lines", "panes", "places", "question", "run_screen", "screen"),
         )
     },
     "textual_serve": {"labs.engine.learn.visit", "labs.engine.learn.web"},
@@ -103,6 +103,7 @@ def test_a_view_knows_neither_labs_nor_backends() -> None:
         "progress",
         "record",
         "strace",
+        "views.exercise",
         "views.json",
         "views.pause",
         "views.score",

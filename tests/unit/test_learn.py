@@ -1,6 +1,7 @@
 """The course's pure parts: the gate of its web server, its list, what it hears of a run."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ from labs.engine.model import (
     Succeeded,
     Verdict,
 )
-from labs.engine.views.pane import make_text_view, shortened
+from labs.engine.views.pane import PaneView, Row, columns_of, page_rows, shortened
 
 GATE = Gate(8080, "the-token")
 COOKIE = {"bindlab-8080": "the-token"}
@@ -196,14 +197,20 @@ def test_the_current_pane_is_shown_with_those_beside_it(
     assert [*visible(3, current, at_once)] == shown
 
 
-def test_no_line_is_wider_than_its_pane() -> None:
-    told: list[str] = []
-    view = make_text_view(40, lambda text: told.extend(text.plain.split("\n")), has_signs=True)
-    view(STARTED)
-    view(STEP)
-    view(StepEnded(1, Succeeded(), Verdict.DIFFERS, ()))
+def widths(rows: Iterable[Row]) -> list[int]:
+    return [columns_of("".join(piece.text for piece in row)) for row in rows]
+
+
+def test_no_row_is_wider_than_its_pane() -> None:
+    told: list[Row] = []
+    view = PaneView(40, told.extend, has_signs=True)
+    for event in (STARTED, STEP, StepEnded(1, Succeeded(), Verdict.DIFFERS, ())):
+        view.take(event)
     assert len(told) > 5
-    assert max(map(len, told)) <= 40
+    assert max(widths(told)) <= 40
+    for language in ("en", "zh"):
+        page = find_chapters()[0].brief(language).read_text(encoding="utf-8")
+        assert max(widths(page_rows(page, 44))) <= 44
 
 
 def test_a_text_is_shortened_by_columns() -> None:

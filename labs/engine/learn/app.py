@@ -20,7 +20,6 @@ from labs.engine.learn.run_screen import RunScreen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import RenderableType
     from textual.binding import BindingType
 
     from labs.engine.learn.chapters import Chapter, Standing
@@ -100,13 +99,13 @@ class CourseApp(App[ExitStatus]):
         self,
         result: ExitStatus | None = None,
         return_code: int = 0,
-        message: RenderableType | None = None,
+        message: object = None,  # noqa: ARG002  # the course has no last words
     ) -> None:
         """Leave; what runs has nothing to show any more."""
         for screen in self.screen_stack:
             if isinstance(screen, RunScreen):
                 screen.has_left = True
-        super().exit(result, return_code, message)
+        super().exit(result, return_code)
 
     async def action_quit(self) -> None:
         """Leave."""

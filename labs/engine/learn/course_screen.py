@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.widgets import OptionList, Static
+from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from labs.engine.errors import UsageError
 from labs.engine.learn.chapters import Chapter, read_standing
 from labs.engine.learn.keys import add_key
+from labs.engine.learn.lines import WordLine
 from labs.engine.learn.pages import OF_THE_LIST
 from labs.engine.learn.panes import TextPane
 from labs.engine.learn.places import OpenExercise, OpenLab
@@ -76,7 +77,7 @@ class ListScreen(CourseScreen):
         with Horizontal(id="course"):
             yield CourseList(self.say)
             yield TextPane("preview", "")
-        yield Static(id="word", markup=False)
+        yield WordLine()
 
     def on_mount(self) -> None:
         """Mark what is next."""
@@ -123,7 +124,7 @@ class ListScreen(CourseScreen):
         rows = zip(self._rows(), self._lines, strict=True)
         options.add_options([Option(self._styled(row, line)) for row, line in rows])
         options.highlighted = marked
-        self.query_one("#word", Static).update(self._word())
+        self.query_one(WordLine).show(self._word())
 
     def _rows(self) -> list[str]:
         columns = self.size.width
@@ -196,5 +197,5 @@ class ListScreen(CourseScreen):
         line, language = self._lines[marked], self.manner.language
         page = line.brief(language) if isinstance(line, Chapter) else line.task(language)
         pane = self.query_one("#preview", TextPane)
-        await pane.show(read_page(page, language))
+        pane.show([read_page(page, language)])
         pane.scroll_home(animate=False)

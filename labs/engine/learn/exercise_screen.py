@@ -86,22 +86,25 @@ class ExerciseScreen(RunScreen):
 
     # --- what there is to read ---
 
-    def page(self) -> str:
+    def page(self) -> list[str]:
         """The task, the program, the hints so far; why it works, and how, once it does."""
         language, say = self.manner.language, self.say
         parts = [read_page(self.challenge.task(language), language)]
-        parts += [f"## {say('Your program')}", f"`{self.program}`", self._how_to_edit()]
-        given = self._entry.hints
+
+        def add(title: str, *texts: str) -> None:
+            parts.append("\n\n".join((f"## {title}", *texts)))
+
+        add(say("Your program"), f"`{self.program}`", self._how_to_edit())
         hints = self.challenge.hints
-        for number, hint in enumerate(hints[:given], 1):
+        for number, hint in enumerate(hints[: self._entry.hints], 1):
             title = say("Hint {number} of {count}", {"number": number, "count": len(hints)})
-            parts += [f"## {title}", self._translation.text(hint)]
+            add(title, self._translation.text(hint))
         if self._is_solved:
-            parts += [f"## {say('Solved')}", read_page(self.challenge.why(language), language)]
+            add(say("Solved"), read_page(self.challenge.why(language), language))
             if self._shows_solution:
                 code = self.challenge.solution.read_text(encoding="utf-8").rstrip()
-                parts += [f"## {say('How one may do it')}", f"{FENCE}python\n{code}\n{FENCE}"]
-        return "\n\n".join(parts)
+                add(say("How one may do it"), f"{FENCE}python\n{code}\n{FENCE}")
+        return parts
 
     def _how_to_edit(self) -> str:
         editor = find_editor()
@@ -174,18 +177,18 @@ class ExerciseScreen(RunScreen):
             last = found
             await asyncio.sleep(INTERVAL)
 
-    async def action_hint(self) -> None:
+    def action_hint(self) -> None:
         """Give the next hint."""
-        await self._change(lambda: count_hint(self._exercise))
+        self._change(lambda: count_hint(self._exercise))
 
-    async def action_solution(self) -> None:
+    def action_solution(self) -> None:
         """Show a program that solves it, or put it away."""
         self._shows_solution = not self._shows_solution
-        await self.refresh_text()
+        self.refresh_text()
         self.show_pane(TEXT)
         self.query_one("#text", TextPane).show_last()
 
-    async def action_reset(self) -> None:
+    def action_reset(self) -> None:
         """Begin anew; the program is kept beside. The key has to be pressed twice."""
         if not self._is_sure:
             self._is_sure = True
@@ -193,16 +196,16 @@ class ExerciseScreen(RunScreen):
             self.set_timer(5, self._forget_sure)
             return
         self._is_sure = False
-        await self._change(self._exercise.workplace.reset)
+        self._change(self._exercise.workplace.reset)
 
     def _forget_sure(self) -> None:
         self._is_sure = False
 
-    async def _change(self, change: Callable[[], object]) -> None:
+    def _change(self, change: Callable[[], object]) -> None:
         """Change what is kept of the exercise, and show that."""
         self._try(change)
         self._read_entry()
-        await self.refresh_text()
+        self.refresh_text()
         self.show_pane(TEXT)
         self.query_one("#text", TextPane).show_last()
         self.refresh_word()
@@ -223,7 +226,7 @@ class ExerciseScreen(RunScreen):
         except BindlabError as error:
             self.notify(f"{error.message}\n{error.hint}", severity="warning", markup=False)
 
-    async def has_ended(self) -> None:
+    def has_ended(self) -> None:
         """A check is over: a pass ends the watch."""
         self._read_entry()
         if self.story.status == ExitStatus.PASSED:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Markdown
 
 from labs.engine.learn.keys import add_key
-from labs.engine.views.exercise import joined
+from labs.engine.learn.lines import KeyLine
+from labs.engine.learn.panes import TextPane
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
     from labs.engine.learn.words import Say
+
+FRAME = 2  # rows
+
+
+class HelpPane(TextPane):
+    """A page that is as high as what it has to say."""
+
+    def show_strips(self) -> None:
+        """Take as much room as there is to show."""
+        self.styles.height = len(self._strips) + FRAME
+        super().show_strips()
 
 
 class HelpScreen(ModalScreen[None]):
@@ -27,10 +37,11 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """The page."""
-        with VerticalScroll(id="help"):
-            yield Markdown(joined(self._text), open_links=False)
-        yield Footer(show_command_palette=False)
+        yield HelpPane("help", "")
+        yield KeyLine()
 
     def on_mount(self) -> None:
         """Let the arrows scroll."""
-        self.query_one("#help").focus()
+        page = self.query_one(HelpPane)
+        page.show([self._text])
+        page.focus()

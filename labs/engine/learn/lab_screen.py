@@ -53,10 +53,10 @@ class LabScreen(RunScreen):
             return self.story.phase not in BUSY
         return super().check_action(action, parameters)
 
-    def page(self) -> str:
+    def page(self) -> list[str]:
         """The brief."""
         language = self.manner.language
-        return read_page(self.chapter.brief(language), language)
+        return [read_page(self.chapter.brief(language), language)]
 
     def request(self) -> Request:
         """The lab, with questions unless the trainee wants none."""
@@ -110,7 +110,7 @@ class LabScreen(RunScreen):
             return say("The lab is over. Press e for its exercise, r to run it again.")
         return say("The lab is over. Press r to run it again, Esc for the list.")
 
-    async def has_ended(self) -> None:
+    def has_ended(self) -> None:
         """Keep that the lab was run, and how many predictions were right."""
         story = self.story
         if story.status not in DONE:

@@ -1,68 +1,115 @@
-"""The panes of a run: what there is to read, the steps, and their picture."""
+"""The panes of a run: what there is to read, the steps, and their picture.
+
+Each is one widget that draws rows: to lay out a widget for each line would take longer than a key
+may wait.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from textual.containers import VerticalScroll
-from textual.widgets import Markdown, Static
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
 
-from labs.engine.model import RunEnded, StepEnded, StepStarted
-from labs.engine.views.exercise import joined
-from labs.engine.views.pane import joined_lines, make_text_view
+from labs.engine.model import StepEnded, StepStarted
+from labs.engine.views.pane import PaneView, page_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     from textual import events
-    from textual.app import ComposeResult
 
     from labs.engine.model import Event
-    from labs.engine.views.pane import Lines
-    from labs.engine.views.terminal import TextView
+    from labs.engine.views.pane import PieceStyle, Row
 
-    Draw: TypeAlias = Callable[[int], Lines]
+    Draw: TypeAlias = Callable[[int], Sequence[Row]]
     """The picture at a width in columns."""
 
-HEAD, TAIL = 0, -1  # what stands before the first step and after the last
 LEAST_WIDTH = 40
-LIVE_LINES = 12  # calls of a step that is at work
+LIVE_ROWS = 12  # of calls, while a step is at work
 REFRESH = 0.1  # seconds between two looks at what has come
 
 
-class Pane(VerticalScroll):
-    """A part of the screen with a heading, which scrolls."""
+class Pane(ScrollView, can_focus=True):
+    """A part of the screen with a heading, which scrolls; what it shows follows from its width."""
 
     def __init__(self, name: str, title: str) -> None:
         super().__init__(id=name)
         self.border_title = title
+        self._strips: list[Strip] = []
+        self._width = 0
+        self._style: PieceStyle | None = None  # of the pane itself, once it is asked for
+
+    def make_rows(self, width: int) -> Sequence[Row]:
+        """All that is to be shown, in so many columns."""
+        raise NotImplementedError
+
+    def on_resize(self, _event: events.Resize) -> None:
+        """Make the rows anew where they are to be of another length."""
+        width = max(self.scrollable_content_region.width, LEAST_WIDTH)
+        if self.size.width and width != self._width:
+            self._width = width
+            self.remake()
+
+    def remake(self) -> None:
+        """Make the rows anew, once the width is known."""
+        if self._width:
+            self.show_rows(self.make_rows(self._width))
+
+    def show_rows(self, rows: Sequence[Row]) -> None:
+        """Show these rows instead of those of before."""
+        self._strips = [Strip(row) for row in rows]
+        self.show_strips()
+
+    def show_strips(self) -> None:
+        """Show what has changed."""
+        self.virtual_size = Size(self._width, len(self._strips))
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """A line of what is in sight."""
+        if self._style is None:
+            self._style = self.rich_style
+        number, width = self.scroll_offset.y + y, self.scrollable_content_region.width
+        strip = self._strips[number] if number < len(self._strips) else Strip([])
+        return strip.crop_extend(0, width, self._style).apply_style(self._style)
+
+    def notify_style_update(self) -> None:
+        """Take another style, such as that of another theme."""
+        self._style = None
+        super().notify_style_update()
 
 
 class TextPane(Pane):
-    """A page of Markdown."""
+    """A page of Markdown, in parts."""
 
     def __init__(self, name: str, title: str) -> None:
         super().__init__(name, title)
-        self._text = ""
-        self._lock = asyncio.Lock()  # a page is put there in several turns of the loop
+        self._parts: list[str] = []
+        self._last = 0
 
-    def compose(self) -> ComposeResult:
-        """The page."""
-        yield Markdown(open_links=False)
-
-    async def show(self, text: str) -> None:
+    def show(self, parts: list[str]) -> None:
         """Show another page, or this one changed."""
-        async with self._lock:
-            if text != self._text:
-                self._text = text
-                await self.query_one(Markdown).update(joined(text))
+        if parts != self._parts:
+            self._parts = parts
+            self.remake()
 
     def show_last(self) -> None:
-        """Scroll to the last heading."""
-        if headings := self.query("MarkdownH2"):
-            self.call_after_refresh(self.scroll_to_widget, headings.last(), top=True, animate=False)
+        """Scroll to the last part."""
+        self.call_after_refresh(self.scroll_to, y=self._last, animate=False)
+
+    def make_rows(self, width: int) -> Sequence[Row]:
+        """The parts, with an empty line between them."""
+        rows: list[Row] = []
+        for part in self._parts:
+            self._last = len(rows)
+            found = page_rows(part, width)
+            # rich puts an empty line above a heading.
+            is_first = not rows and found and not any(piece.text.strip() for piece in found[0])
+            rows += found[1:] if is_first else found
+        return rows
 
 
 class StepsPane(Pane):
@@ -72,16 +119,11 @@ class StepsPane(Pane):
         super().__init__(name, title)
         self._has_signs = has_signs
         self._events: list[Event] = []
-        self._texts: dict[int, Lines] = {}
-        self._block = HEAD
-        self._width = 0
-        self._view: TextView | None = None
+        self._places: dict[int, int] = {}  # the row at which a step begins
+        self._told = 0  # rows, below which are the calls of the open step
+        self._view: PaneView | None = None
         self._has_changed = False
         self._follows = True  # what comes is scrolled to
-
-    def compose(self) -> ComposeResult:
-        """What goes on right now, below all that is told."""
-        yield Static(id="live", markup=False)
 
     def on_mount(self) -> None:
         """Begin to look."""
@@ -90,7 +132,7 @@ class StepsPane(Pane):
     def begin(self) -> None:
         """Another run begins."""
         self._events, self._follows = [], True
-        self._rebuild()
+        self.remake()
 
     def add(self, event: Event) -> None:
         """Tell the next event."""
@@ -98,7 +140,7 @@ class StepsPane(Pane):
         if self._view is None:
             return
         self._tell(event)
-        if isinstance(event, StepEnded | RunEnded):
+        if isinstance(event, StepStarted | StepEnded):
             self._refresh_live()
 
     def follow(self) -> None:
@@ -106,10 +148,10 @@ class StepsPane(Pane):
         self._follows = True
         self.scroll_end(animate=False)
 
-    def watch_virtual_size(self) -> None:
-        """Scroll to what has come."""
-        if self._follows:
-            self.scroll_end(animate=False)
+    def show_step(self, number: int) -> None:
+        """Scroll to a step."""
+        self._follows = False
+        self.scroll_to(y=self._places.get(number, 0), animate=False)
 
     def action_scroll_up(self) -> None:
         """Look at what was before."""
@@ -126,69 +168,37 @@ class StepsPane(Pane):
         self._follows = False
         super().action_scroll_home()
 
-    def show_step(self, number: int) -> None:
-        """Scroll to a step."""
-        for block in self.query(Block):
-            if block.number == number:
-                self._follows = False
-                self.scroll_to_widget(block, top=True, animate=False)
-
-    def on_resize(self, _event: events.Resize) -> None:
-        """Tell all anew where lines are to be of another length."""
-        width = max(self.scrollable_content_region.width - 1, LEAST_WIDTH)
-        if self.size.width and width != self._width:
-            self._width = width
-            self._rebuild()
-
-    def _rebuild(self) -> None:
+    def remake(self) -> None:
+        """Tell all anew."""
         if not self._width:
             return
-        self._texts, self._block = {}, HEAD
-        self._view = make_text_view(self._width, self._write, has_signs=self._has_signs)
-        self.query(Block).remove()
+        self._strips, self._places, self._told = [], {}, 0
+        self._view = PaneView(self._width, self._write, has_signs=self._has_signs)
         for event in self._events:
             self._tell(event)
+        self._has_changed = True
         self._refresh_live()
 
     def _tell(self, event: Event) -> None:
         assert self._view
-        match event:
-            case StepStarted():
-                self._block = event.number
-            case RunEnded():
-                self._block = TAIL
+        if isinstance(event, StepStarted):
+            self._places[event.number] = self._told + 1  # below the empty line
         self._has_changed = True
-        self._view(event)
+        self._view.take(event)
 
-    def _write(self, text: Lines) -> None:
-        """Add lines to the block that is being told."""
-        number = self._block
-        if number in self._texts:
-            self._texts[number].append("\n").append_text(text)
-            for block in self.query(Block):
-                if block.number == number:
-                    block.update(self._texts[number])
-            return
-        self._texts[number] = text
-        self.mount(Block(number, text), before="#live")
+    def _write(self, rows: Sequence[Row]) -> None:
+        self._strips[self._told :] = [Strip(row) for row in rows]
+        self._told = len(self._strips)
 
     def _refresh_live(self) -> None:
         if self._view is None or not self._has_changed:
             return
         self._has_changed = False
-        lines = self._view.calls_so_far()[-LIVE_LINES:]
-        live = self.query_one("#live", Static)
-        live.display = bool(lines)
-        if lines:
-            live.update(joined_lines(lines))
-
-
-class Block(Static):
-    """A step, as far as it is told."""
-
-    def __init__(self, number: int, text: Lines) -> None:
-        super().__init__(text, markup=False)
-        self.number = number
+        live = self._view.calls_so_far()[-LIVE_ROWS:]
+        self._strips[self._told :] = [Strip(row) for row in live]
+        self.show_strips()
+        if self._follows:
+            self.scroll_end(animate=False)
 
 
 class PicturePane(Pane):
@@ -198,24 +208,15 @@ class PicturePane(Pane):
         super().__init__(name, title)
         self._draw: Draw | None = None
 
-    def compose(self) -> ComposeResult:
-        """The picture."""
-        yield Static(id="drawing", markup=False)
-
     def show(self, draw: Draw, title: str) -> None:
         """Show another picture."""
         self._draw = draw
         self.border_title = title
-        self._redraw()
+        self.remake()
 
-    def on_resize(self, _event: events.Resize) -> None:
-        """Draw it anew."""
-        self._redraw()
-
-    def _redraw(self) -> None:
-        width = self.scrollable_content_region.width
-        if self._draw and self.display and width:
-            self.query_one("#drawing", Static).update(self._draw(max(width, LEAST_WIDTH)))
+    def make_rows(self, width: int) -> Sequence[Row]:
+        """The picture."""
+        return self._draw(width) if self._draw else ()
 
 
 def visible(count: int, current: int, at_once: int) -> Sequence[int]:

@@ -8,12 +8,12 @@ from labs.engine.model import StepEnded
 from labs.engine.pictures.album import Album
 from labs.engine.pictures.layout import draw
 from labs.engine.pictures.text import to_lines
-from labs.engine.views.pane import assembled
+from labs.engine.views.pane import picture_rows
 
 if TYPE_CHECKING:
     from labs.engine.model import Event
     from labs.engine.pictures.scene import Picture
-    from labs.engine.views.pane import Lines
+    from labs.engine.views.pane import Row
 
 
 class Pictures:
@@ -36,8 +36,8 @@ class Pictures:
         if isinstance(event, StepEnded):
             self._of_steps[event.number] = self._album.picture
 
-    def draw(self, step: int | None, width: int) -> Lines:
+    def draw(self, step: int | None, width: int) -> list[Row]:
         """The picture after a step, None for now, in so many columns."""
         picture = self._album.picture if step is None else self._of_steps[step]
         lines = to_lines(draw(picture, width, self._language), has_signs=self._has_signs)
-        return assembled(((piece.text, piece.style) for piece in line) for line in lines)
+        return picture_rows(((piece.text, piece.style) for piece in line) for line in lines)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from textual import on
 from textual.containers import Container, Vertical
-from textual.widgets import Static
 
 from labs.engine.errors import BindlabError
 from labs.engine.learn.keys import add_key
+from labs.engine.learn.lines import WordLine
 from labs.engine.learn.messages import Ended, NextAsked, PredictionsAsked, Untouched
 from labs.engine.learn.panes import REFRESH, PicturePane, StepsPane, TextPane, visible
 from labs.engine.learn.pictures import Pictures
@@ -89,12 +89,12 @@ class RunScreen(CourseScreen):
                 yield StepsPane("steps", self.of_run, has_signs=self.manner.has_signs)
                 yield QuestionBox(self.manner.language, say, questioner(self.manner.language))
             yield PicturePane("picture", say("Picture"))
-        yield Static(id="word", markup=False)
+        yield WordLine()
 
-    async def on_mount(self) -> None:
+    def on_mount(self) -> None:
         """Show what there is to read."""
         self.query_one(QuestionBox).display = False
-        await self.refresh_text()
+        self.refresh_text()
         self.refresh_word()
         self.show_pane(TEXT)
         self.set_interval(REFRESH, self._refresh_picture)
@@ -106,8 +106,8 @@ class RunScreen(CourseScreen):
 
     # --- what the kinds of runs differ in ---
 
-    def page(self) -> str:
-        """What there is to read, in Markdown."""
+    def page(self) -> list[str]:
+        """What there is to read, in parts of Markdown."""
         raise NotImplementedError
 
     def word(self) -> str:
@@ -118,7 +118,7 @@ class RunScreen(CourseScreen):
         """What is to be run."""
         raise NotImplementedError
 
-    async def has_ended(self) -> None:
+    def has_ended(self) -> None:
         """The run is over."""
 
     # --- a run ---
@@ -154,11 +154,10 @@ class RunScreen(CourseScreen):
         if self.story.phase in BUSY:
             self.story.phase = Phase.STOPPED
             self.query_one(QuestionBox).display = False
-        await self.has_ended()
-        await self.refresh_text()
-        if not self.has_left:
-            self.refresh_word()
-            self.show_pane(self._pane)
+        self.has_ended()
+        self.refresh_text()
+        self.refresh_word()
+        self.show_pane(self._pane)
 
     def _take(self, message: Message) -> None:
         self.story.take(message)
@@ -282,8 +281,6 @@ class RunScreen(CourseScreen):
             self.query_one(pane).display = index in shown
         for index, name in enumerate(("#text", "#steps", "#picture")):
             self.query_one(name).set_class(index == number, "-current")
-        if number == PICTURE or PICTURE in shown:
-            self.call_after_refresh(self.show_picture)
         self._focus(number)
         self.refresh_title()
 
@@ -308,12 +305,10 @@ class RunScreen(CourseScreen):
 
     def refresh_word(self) -> None:
         """Say what may be done now."""
-        self.query_one("#word", Static).update(self.word())
+        self.query_one(WordLine).show(self.word())
         self.refresh_title()
         self.refresh_bindings()
 
-    async def refresh_text(self) -> None:
+    def refresh_text(self) -> None:
         """Show the page as it is now."""
-        if self.has_left:
-            return
-        await self.query_one(TextPane).show(self.page())
+        self.query_one(TextPane).show(self.page())

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[3]
 PROGRAM = "labs.engine.learn.child"
 LONGEST_LINE = 64 << 20  # bytes: the evidence of thousands of sockets
+LONG_LINE = 16 << 10  # bytes
 PATIENCE = 3.0  # seconds for a process to end in order
 LAST_LINES = 4  # of what a process has written to standard error
 
@@ -57,7 +58,7 @@ class Running:
         assert process.stdout
         try:
             async for line in process.stdout:
-                message = read_message(json.loads(line))
+                message = await read_line(line)
                 has_ended = has_ended or isinstance(message, Ended)
                 yield message
             status = await self._wait(process)
@@ -144,6 +145,16 @@ def send_signal(pid: int, number: signal.Signals) -> None:
     """
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+async def read_line(line: bytes) -> Message:
+    """The message of a line; ValueError where it is none.
+
+    The evidence of thousands of sockets takes longer to read than a key may wait: a thread does it.
+    """
+    if len(line) <= LONG_LINE:
+        return read_message(json.loads(line))
+    return await asyncio.to_thread(lambda: read_message(json.loads(line)))
 
 
 async def read_to_end(stream: asyncio.StreamReader) -> None:

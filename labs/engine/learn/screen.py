@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.containers import Horizontal
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from labs.engine.learn.help import HelpScreen
 from labs.engine.learn.keys import add_key
+from labs.engine.learn.lines import KeyLine, TitleLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,12 +42,10 @@ class CourseScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """The lines of the screen."""
-        with Horizontal(id="title"):
-            yield Static(id="name", markup=False)
-            yield Static(id="state", markup=False)
+        yield TitleLine()
         yield from self.compose_content()
         yield Static(id="too-small", markup=False)
-        yield Footer(show_command_palette=False)
+        yield KeyLine()
 
     def compose_content(self) -> Iterator[Widget]:
         """What stands between the title and the keys."""
@@ -79,5 +77,4 @@ class CourseScreen(Screen[None]):
 
     def set_title(self, name: str, state: str = "") -> None:
         """Show what this is, and at the right how far it is."""
-        self.query_one("#name", Static).update(name)
-        self.query_one("#state", Static).update(state)
+        self.query_one(TitleLine).show(name, state)
