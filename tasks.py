@@ -30,6 +30,7 @@ LAB_HELP = {
     "kernel": "boot this kernel and run inside it: a version of invoke kernel.list, or a path",
     "json": "write the record to FILE; - is standard output, NAME.jsonl one line an event",
     "junit": "write what came of each step to FILE, as JUnit XML; - is standard output",
+    "html": "write a page to look at, with all that was shown, to FILE; - is standard output",
     "seed": "vary ports, uids and addresses by this number; the same number, the same run",
     "dry": "print the plan and start nothing",
     "predict": "ask before each step what it will come to, and compare",
@@ -62,6 +63,11 @@ LEARN_HELP = {
     "port": "with --web: the port of this machine; a free one without it",
 }
 
+REPORT_HELP = {
+    "records": "FILEs that --json wrote, of labs or one of the matrix, with commas between",
+    "html": "write the page to FILE; - is standard output",
+}
+
 VERDICTS_HELP = {
     "records": "FILEs that --json wrote, with commas between; without it the labs are run now",
 }
@@ -82,6 +88,7 @@ MATRIX_HELP = {
     "labs": "which, with commas between; all without it",
     "jobs": "how many kernels run side by side; as many as there are processors without it",
     "json": "write all records to FILE; - is standard output",
+    "html": "write a page of what came of it to FILE; - is standard output",
     "against": "compare with a FILE that --json wrote; what changed is status 3",
 }
 
@@ -93,6 +100,7 @@ CLASS_HELP = {
     "jobs": "how many run at once; as many as the engine or the swarm has processors without it",
     "seconds": "how long one may take until it is sent again; 180 without it",
     "json": "write the class table to FILE; - is standard output",
+    "html": "write the class table to FILE as a page; - is standard output",
 }
 
 EXERCISE_HELP = {
@@ -102,6 +110,7 @@ EXERCISE_HELP = {
     "kernel": "boot this kernel and check inside it: a version of invoke kernel.list, or a path",
     "json": "write the record to FILE; - is standard output, NAME.jsonl one line an event",
     "junit": "write the requirements as JUnit XML to FILE",
+    "html": "write a page to look at, with all that was shown, to FILE; - is standard output",
     "lang": "the language of what is shown: en (the default) or zh",
 }
 
@@ -121,6 +130,10 @@ IMAGE_HELP = {
     "only": "build this image alone: base, nginx, haproxy, gunicorn or workbench",
 }
 
+SITE_HELP = {"output": "the site's folder; build/site without it"}
+
+PICTURES_HELP = {"output": "write gallery and pictures to this folder; to docs without it"}
+
 
 def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
     """Make the task that runs these labs; `shows` is its line in invoke --list."""
@@ -131,6 +144,7 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
         kernel: str | None = None,
         json: str | None = None,
         junit: str | None = None,
+        html: str | None = None,
         seed: str | None = None,
         dry: bool = False,
         predict: bool = False,
@@ -141,7 +155,7 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
 
         plan = dry or is_dry(context)
         number = read_number("seed", seed)
-        options = Options(backend, number, plan, pause, json, kernel, lang, predict, junit)
+        options = Options(backend, number, plan, pause, json, kernel, lang, predict, junit, html)
         return run_labs(labs, options)
 
     run.__doc__ = shows
@@ -187,6 +201,13 @@ def verdicts(context: Context, records: str = "") -> ExitStatus:
     from labs.engine.verdicts import show_verdicts
 
     return show_verdicts(find_labs(), records)
+
+
+def report(context: Context, records: str, html: str | None = None) -> ExitStatus:
+    """Make a page to look at of records that were kept."""
+    from labs.engine.reporting import write_report
+
+    return write_report(records, html)
 
 
 def check_content(
@@ -262,13 +283,14 @@ def matrix(
     labs: str = "",
     jobs: str | None = None,
     json: str | None = None,
+    html: str | None = None,
     against: str | None = None,
 ) -> ExitStatus:
     """Run every lab on every kernel, this one's included, and show where they differ."""
     from labs.engine.kernels.matrix import MatrixOptions, run_matrix
 
     number = read_number("jobs", jobs)
-    return run_matrix(find_labs(), MatrixOptions(kernels, labs, number, json, against))
+    return run_matrix(find_labs(), MatrixOptions(kernels, labs, number, json, against, html))
 
 
 def run_class_of(
@@ -280,12 +302,14 @@ def run_class_of(
     jobs: str | None = None,
     seconds: str | None = None,
     json: str | None = None,
+    html: str | None = None,
 ) -> ExitStatus:
     """Run a lab for each learner of a class, on one Docker engine or a swarm of them."""
     from labs.engine.classes.classroom import ClassOptions, run_class
 
     numbers = read_number("jobs", jobs), read_number("seconds", seconds)
-    return run_class(find_labs(), ClassOptions(learners, lab, folder, resume, *numbers, json))
+    options = ClassOptions(learners, lab, folder, resume, *numbers, json, html)
+    return run_class(find_labs(), options)
 
 
 def start(
@@ -303,12 +327,13 @@ def check(
     kernel: str | None = None,
     json: str | None = None,
     junit: str | None = None,
+    html: str | None = None,
     lang: str = "en",
 ) -> ExitStatus:
     """Run the program of an exercise, and judge it by what it does."""
     from labs.engine.exercises.check import CheckOptions, check_exercise
 
-    return check_exercise(name, CheckOptions(kernel, json, junit, lang))
+    return check_exercise(name, CheckOptions(kernel, json, junit, html, lang))
 
 
 def watch(context: Context, name: str, lang: str = "en") -> ExitStatus:
@@ -370,6 +395,20 @@ def clean(context: Context) -> ExitStatus:
     return clean_engine()
 
 
+def build_docs(context: Context, output: str = "") -> ExitStatus:
+    """Build the docs as a site, to be read without a network."""
+    from labs.engine.site.building import build_site
+
+    return build_site(output)
+
+
+def renew(context: Context, output: str = "") -> ExitStatus:
+    """Run the labs, and renew the gallery of docs."""
+    from labs.engine.site.renewing import renew_pictures
+
+    return renew_pictures(find_labs(), output)
+
+
 def make_namespace() -> Collection:
     """All commands, labs under `lab`."""
     labs = find_labs()
@@ -381,6 +420,7 @@ def make_namespace() -> Collection:
     of_labs.add_task(command(check_content, "check", CHECK_HELP))
     of_labs.add_task(command(new, "new", NEW_HELP))
     of_labs.add_task(command(verdicts, "verdicts", VERDICTS_HELP))
+    of_labs.add_task(command(report, "report", REPORT_HELP))
     of_images = Collection("image")
     of_images.add_task(command(build, "build", IMAGE_HELP))
     of_kernels = Collection("kernel")
@@ -398,6 +438,9 @@ def make_namespace() -> Collection:
     of_exercises.add_task(command(grade, "grade", GRADE_HELP))
     of_classes = Collection("class")
     of_classes.add_task(command(run_class_of, "run", CLASS_HELP))
+    of_docs = Collection("docs")
+    of_docs.add_task(command(build_docs, "build", SITE_HELP))
+    of_docs.add_task(command(renew, "pictures", PICTURES_HELP))
     tier = {"tier": "run the tests of this tier alone: unit, namespaces, docker or kernels"}
     return Collection(
         of_labs,
@@ -405,6 +448,7 @@ def make_namespace() -> Collection:
         of_kernels,
         of_exercises,
         of_classes,
+        of_docs,
         command(play, "play", PLAY_HELP),
         command(learn, "learn", LEARN_HELP),
         command(clean, "clean"),

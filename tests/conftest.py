@@ -13,7 +13,6 @@ from labs.engine.backends.namespaces.backend import open_namespaces
 from labs.engine.errors import BindlabError, CannotRun
 from labs.engine.layout import Layout
 from labs.engine.plans import ProcessPlan
-from tests.browsers import find_browser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,8 +112,16 @@ def find_qemu_obstacle() -> str:
 
 @functools.cache
 def find_browser_obstacle() -> str:
-    """Why nothing can be looked at in a browser here."""
-    return "" if find_browser() else "Chromium is not installed."
+    """Why pages cannot be looked at here: no Chromium, or none that starts."""
+    from tests.browser import find_chromium, open_browser
+
+    if not find_chromium():
+        return "Chromium is not installed (sudo apt-get install chromium)."
+    try:
+        with open_browser():
+            return ""
+    except Exception as error:  # whatever keeps it from starting
+        return f"Chromium does not start: {error}"
 
 
 OBSTACLES = {

@@ -22,6 +22,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from labs.engine.bench_command import time_command, time_invoke
+from labs.engine.bench_reports import compare_reports
 from labs.engine.bench_rows import (
     HEADINGS,
     Comparison,
@@ -158,6 +159,7 @@ def measure_everything() -> Iterator[Comparison | NotMeasured]:
     yield from compare_containers()
     yield from compare_kernels()
     yield from compare_exercises()
+    yield from compare_reports()
 
 
 # --- a whole run --------------------------------------------------------------------------

@@ -5,6 +5,7 @@ What a line may hold follows from the type hints of the model's data classes.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import reprlib
@@ -16,6 +17,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from labs.engine.errors import ExitStatus, UsageError
+from labs.engine.model import RunStarted
 from labs.engine.record import EVENTS, KINDS, SCHEMA
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ Found = TypeVar("Found")
 # The names of all events stand beside it in one message.
 SHORTENER = reprlib.Repr()
 SHORTENER.maxlist = 4
+
+# What fields without a default stand at in records that are older than they are.
+LATER: dict[type, dict[str, object]] = {RunStarted: {"claim": "", "machine": ""}}
 
 # Types that JSON has itself, and which of its values are theirs: a bool is no int.
 SCALARS: dict[type, set[type]] = {
@@ -60,8 +65,13 @@ def read_file(name: str, read: Callable[[Json], Found], fault: str, hint: str) -
     `read` raises ValueError for what is not of its form, and `fault` says in words what the file
     then is.
     """
+    return read_words(name, lambda words: read(json.loads(words)), fault, hint)
+
+
+def read_words(name: str, read: Callable[[str], Found], fault: str, hint: str) -> Found:
+    """What is read from the text of a file, as `read_file` does."""
     try:
-        return read(json.loads(Path(name).read_text(encoding="utf-8")))
+        return read(Path(name).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"Cannot read {name}: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
@@ -83,29 +93,29 @@ def read_status(fields: Mapping[str, Json]) -> ExitStatus:
 
 
 @functools.cache
-def event_reader() -> Reader:
+def event_reader(is_older: bool = False) -> Reader:
     """The reader of events, without the schema's number."""
-    return tagged_reader("event", {name: event for event, name in EVENTS.items()})
+    return tagged_reader("event", {name: event for event, name in EVENTS.items()}, is_older)
 
 
 @functools.cache
-def reader(hint: Any) -> Reader:
-    """The reader of values of a type."""
+def reader(hint: Any, is_older: bool = False) -> Reader:
+    """The reader of values of a type; of what `is_older` fields may be missing (see `usual`)."""
     origin, parts = get_origin(hint), get_args(hint)
     if isinstance(hint, type) and is_dataclass(hint):
-        return instance_reader(hint)
+        return instance_reader(hint, is_older)
     kinds = [part for part in parts if part is not NoneType]
     if origin is UnionType and KINDS.keys() >= set(kinds):
-        read = tagged_reader("kind", {KINDS[part]: part for part in kinds})
+        read = tagged_reader("kind", {KINDS[part]: part for part in kinds}, is_older)
         return optional_reader(read) if NoneType in parts else read
     if origin is UnionType and isinstance(kinds[0], type) and is_dataclass(kinds[0]):
-        return optional_reader(instance_reader(kinds[0]))
+        return optional_reader(instance_reader(kinds[0], is_older))
     if origin is Mapping:
-        return mapping_reader(*map(reader, parts))
+        return mapping_reader(*(reader(part, is_older) for part in parts))
     if origin is tuple and parts[-1] is ...:
-        return sequence_reader(reader(parts[0]))
+        return sequence_reader(reader(parts[0], is_older))
     if origin is tuple:
-        return row_reader([reader(part) for part in parts])
+        return row_reader([reader(part, is_older) for part in parts])
     if origin is None and issubclass(hint, StrEnum):
         return enum_reader(hint)
     return scalar_reader(parts or [hint])
@@ -143,36 +153,49 @@ def enum_reader(enum: type[StrEnum]) -> Reader:
     return read
 
 
-def tagged_reader(tag: str, classes: Mapping[str, type]) -> Reader:
+def tagged_reader(tag: str, classes: Mapping[str, type], is_older: bool) -> Reader:
     """The reader of objects that say in the field `tag` of which class they are."""
 
     def read(value: Json) -> object:
         fields = dict(members(value))
         data_class = find(fields.pop(tag, None), classes)
-        return instance_reader(data_class)(fields)
+        return instance_reader(data_class, is_older)(fields)
 
     return read
 
 
 @functools.cache
-def instance_reader(data_class: type) -> Reader:
+def instance_reader(data_class: type, is_older: bool = False) -> Reader:
     """The reader of a data class's fields, of which none may be missing or surplus."""
-    readers = {name: reader(hint) for name, hint in get_type_hints(data_class).items()}
+    readers = {name: reader(hint, is_older) for name, hint in get_type_hints(data_class).items()}
+    missable = usual(data_class) if is_older else {}
 
     def read(value: Json) -> object:
         fields = members(value)
         if fields.keys() != readers.keys():
-            strange = show(fields.keys() ^ readers.keys())
-            raise ValueError(f"{strange} missing or surplus in {data_class.__name__}")
+            strange = fields.keys() ^ readers.keys()
+            if not strange <= missable.keys():
+                raise ValueError(f"{show(strange)} missing or surplus in {data_class.__name__}")
         values = []
         for name, read_field in readers.items():
             try:
-                values.append(read_field(fields[name]))
+                values.append(read_field(fields[name]) if name in fields else missable[name])
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         return data_class(*values)
 
     return read
+
+
+def usual(data_class: type) -> dict[str, object]:
+    """What fields have that may be missing in records of older schemas."""
+    found = {}
+    for field in dataclasses.fields(data_class):
+        if field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+    return found | LATER.get(data_class, {})
 
 
 def mapping_reader(read_name: Reader, read_part: Reader) -> Reader:

@@ -27,7 +27,7 @@ from labs.engine.translation import ENGLISH, check_language, read_translation
 from labs.engine.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from labs.engine.agent import Message
@@ -83,7 +83,7 @@ PRECEDENCE = (
 class Options:
     """How to run; `backend` is one of BACKENDS, `kernel` what boots, `language` one of LANGUAGES.
 
-    `json` and `junit` are names of files, "-" being standard output.
+    `json`, `junit` and `html` are names of files, "-" being standard output.
     """
 
     backend: str = "namespaces"
@@ -95,11 +95,12 @@ class Options:
     language: str = ENGLISH
     predict: bool = False
     junit: str | None = None
+    html: str | None = None
 
     @property
     def takes_output(self) -> bool:
         """Whether standard output is for a document."""
-        return "-" in (self.json, self.junit)
+        return "-" in (self.json, self.junit, self.html)
 
 
 def run_labs(labs: Sequence[Scenario], options: Options) -> ExitStatus:
@@ -118,6 +119,10 @@ def run_labs(labs: Sequence[Scenario], options: Options) -> ExitStatus:
             from labs.engine.views.junit import open_junit_view
 
             reports.append(stack.enter_context(open_junit_view(options.junit)))
+        if options.html is not None:
+            from labs.engine.views.html import open_html_view
+
+            reports.append(stack.enter_context(open_html_view(options.html)))
 
         @functools.cache
         def views() -> Sequence[View]:
@@ -148,12 +153,17 @@ def check_options(options: Options) -> None:
         nothing = {
             "there is nothing to pause": options.pause,
             "there is nothing to predict": options.predict,
-            "there is nothing to report": options.junit is not None,
+            "there is nothing to report": bool(options.junit or options.html),
         }
         for reason in (reason for reason, is_asked in nothing.items() if is_asked):
             raise UsageError(f"--dry starts nothing: {reason}.")
-    if options.json == options.junit == "-":
-        raise UsageError("Standard output takes one document: --json or --junit.")
+    check_standard_output({"json": options.json, "junit": options.junit, "html": options.html})
+
+
+def check_standard_output(files: Mapping[str, str | None]) -> None:
+    """UsageError where more than one of these options, by name, takes standard output."""
+    if [*files.values()].count("-") > 1:
+        raise UsageError(f"Standard output takes one document: --{' or --'.join(files)}.")
 
 
 @contextlib.contextmanager

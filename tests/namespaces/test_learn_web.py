@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page
 
-from tests.browsers import open_browser
+from tests.browser import open_browser
 from tests.endings import INTERRUPTED
 from tests.support import (
     INVOKE,

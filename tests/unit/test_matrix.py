@@ -54,7 +54,8 @@ from labs.engine.model import (
 from labs.engine.record import SCHEMA, Record
 from labs.engine.runner import run_lab
 from labs.engine.script import Run, lab
-from labs.engine.views.matrix import MatrixView, ranges, short_names, split, wrap
+from labs.engine.views.matrix import MatrixView, split, wrap
+from labs.engine.views.phrases import ranges, short_names
 from tests.unit.trial import show_each_kind
 
 if TYPE_CHECKING:

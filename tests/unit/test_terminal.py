@@ -31,7 +31,8 @@ from labs.engine.model import (
     Succeeded,
     Verdict,
 )
-from labs.engine.views.terminal import TerminalView, aligned, grouped
+from labs.engine.views.digest import grouped
+from labs.engine.views.terminal import TerminalView, aligned
 
 ALICE = Credentials(64001, 64001, 64001, 64001)
 MIXED = ProcessEvidence("alice", Credentials(64001, 64002, 64002, 64002), 0)

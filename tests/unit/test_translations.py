@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polib
 import pytest
+from jinja2 import Environment, nodes
 
 from labs.engine.authoring.texts import find_faults, find_faults_of_file, find_texts
 from labs.engine.backends.fake import FakeBackend
@@ -18,7 +19,10 @@ from labs.engine.runner import run_lab
 from labs.engine.script import OK, Lab
 from labs.engine.translation import LANGUAGES, Translation, read_translation
 from labs.engine.trial import ENDED, ENDED_SILENT, EXCEEDED, NOT_STARTED, SIGNALLED
+from labs.engine.views.digest import COLUMNS as SOCKET_COLUMNS
 from labs.engine.views.exercise import COLUMNS
+from labs.engine.views.html import HEADINGS
+from labs.engine.views.phrases import AS_IT_WAS, HAPPENED, SUMMARY
 from labs.engine.views.question import (
     AHEAD,
     HOW_TO_CHOOSE,
@@ -27,6 +31,7 @@ from labs.engine.views.question import (
     MEANINGS,
     OK_MEANS,
 )
+from labs.engine.views.report.content import ENDLESS, MARKS, PLANNED
 from labs.engine.views.score import COUNTED, SAID
 
 ROOT = Path(__file__).parents[2]
@@ -58,12 +63,23 @@ def entries(folder: Path, language: str) -> dict[str, str]:
 
 
 def nodes_of_views() -> Iterator[ast.AST]:
-    for path in VIEWS.glob("*.py"):
+    for path in VIEWS.rglob("*.py"):
         yield from ast.walk(ast.parse(path.read_text()))
+
+
+def texts_of_templates() -> Iterator[str]:
+    """What stands in the calls of `say` in templates."""
+    for path in VIEWS.rglob("*.j2"):
+        for call in Environment().parse(path.read_text()).find_all(nodes.Call):
+            if isinstance(call.node, nodes.Name) and call.node.name == "say":
+                where = call.args[0]
+                found = [where] if isinstance(where, nodes.Const) else where.find_all(nodes.Const)
+                yield from (str(text.value) for text in found if isinstance(text.value, str))
 
 
 def test_what_views_say_is_theirs() -> None:
     constants = {node.value for node in nodes_of_views() if isinstance(node, ast.Constant)}
+    constants |= {*texts_of_templates()}
     findings = {f"The claim {finding}:" for finding in Finding}
     for english in entries(VIEWS, "zh"):
         assert english in findings or english in constants, english
@@ -73,6 +89,9 @@ def test_what_views_say_is_there_in_every_language() -> None:
     """What stands in the call itself, and what the questions take from tables."""
     said = {*HOW, OK_MEANS, *MEANINGS.values(), *SAID.values(), *COUNTED.values()}
     said |= {column for column in COLUMNS if column}
+    said |= {*SUMMARY.values(), *HAPPENED.values(), AS_IT_WAS, *texts_of_templates()}
+    said |= {*SOCKET_COLUMNS, *HEADINGS["uids"]}
+    said |= {mark.words for mark in (*MARKS.values(), ENDLESS, PLANNED)}
     for node in nodes_of_views():
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("say", "self._say"):
             said |= {str(arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant)}

@@ -8,7 +8,7 @@ import re
 
 from labs.engine import challenge, script
 
-COMMANDS = ("all", "check", "new", "verdicts")
+COMMANDS = ("all", "check", "new", "report", "verdicts")
 """What `invoke lab.` has besides labs."""
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")

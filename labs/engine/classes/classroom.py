@@ -14,8 +14,11 @@ from labs.engine.classes.folder import Manifest, open_folder
 from labs.engine.classes.roster import read_roster
 from labs.engine.classes.table import Table
 from labs.engine.errors import BindlabError, ExitStatus, Interrupted, UsageError, standard_output
+from labs.engine.runner import check_standard_output
 from labs.engine.views.classroom import ProgressView, TableView
+from labs.engine.views.html import open_page, write_class
 from labs.engine.views.json import STANDARD_OUTPUT, open_document
+from labs.engine.views.report.learners import show_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,16 +45,19 @@ class ClassOptions:
     jobs: int | None = None
     seconds: int | None = None
     json: str | None = None
+    html: str | None = None
 
 
 def run_class(labs: Sequence[Lab], options: ClassOptions) -> ExitStatus:
     """Run a class and show what came of it; raises UsageError, CannotRun and EngineError."""
     check_options(labs, options)
+    check_standard_output({"json": options.json, "html": options.html})
     learners = read_roster(options.learners)
     manifest = Manifest(options.lab, tuple(learner.name for learner in learners))
     path = Path(options.folder or f"class-{options.lab}")
     with (
         open_document("A class table", options.json) as write,
+        open_page(options.html) as page,
         open_folder(path, manifest, resume=options.resume) as folder,
     ):
         started = time.monotonic()
@@ -70,7 +76,9 @@ def run_class(labs: Sequence[Lab], options: ClassOptions) -> ExitStatus:
         folder.write_table(table)
         if write:
             write(table)
-        to_errors = options.json == STANDARD_OUTPUT
+        if page:
+            write_class(show_class(table), page)
+        to_errors = STANDARD_OUTPUT in (options.json, options.html)
         TableView(sys.stderr if to_errors else standard_output()).show(
             table, time.monotonic() - started
         )

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """How to check: `kernel` is what boots, `json` and `junit` the names of files."""
+    """How to check: `kernel` is what boots, `json`, `junit` and `html` the names of files."""
 
     kernel: str | None = None
     json: str | None = None
     junit: str | None = None
+    html: str | None = None
     language: str = ENGLISH
 
 
@@ -56,6 +57,7 @@ def check_exercise(name: str, options: CheckOptions) -> ExitStatus:
         seed=exercise.entry.seed,
         json=options.json,
         junit=options.junit,
+        html=options.html,
         kernel=options.kernel,
         language=options.language,
     )

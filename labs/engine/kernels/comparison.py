@@ -138,6 +138,11 @@ def read_matrix(document: Json) -> Matrix:
     fields = members(document)
     if fields.get("schema") != SCHEMA or "kernels" not in fields:
         raise ValueError("it is no matrix of this form")
+    return read_any_matrix(fields)
+
+
+def read_any_matrix(fields: Mapping[str, Json]) -> Matrix:
+    """The matrix of a document of this schema or an older one; raises ValueError."""
     kernels = [read_text(members(kernel), "name") for kernel in elements(fields["kernels"])]
     results = [read_result(members(run)) for run in elements(fields.get("runs"))]
     cells = Counter((result.kernel, result.lab) for result in results)
@@ -177,7 +182,7 @@ def read_step(step: Mapping[str, Json]) -> Step:
         reader(int)(step.get("number")),
         read_text(step, "title"),
         reader(Expectation)(step.get("expected")),
-        None if outcome is None else reader(Outcome)(outcome),
+        None if outcome is None else reader(Outcome, is_older=True)(outcome),
         None if verdict is None else find(verdict, {each.value: each for each in Verdict}),
     )
 

@@ -29,10 +29,12 @@ from labs.engine.kernels.listing import find_lacks
 from labs.engine.kernels.store import find_stored
 from labs.engine.progress import ImageDone, ImagesPlanned, ImageStarted
 from labs.engine.reading import read_file
-from labs.engine.runner import PRECEDENCE
+from labs.engine.runner import PRECEDENCE, check_standard_output
+from labs.engine.views.html import open_page, write_matrix
 from labs.engine.views.json import STANDARD_OUTPUT, open_document
 from labs.engine.views.matrix import MatrixView
 from labs.engine.views.progress import open_progress_view
+from labs.engine.views.report.kernels import show_content
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,13 +51,14 @@ GROUPS = (ALL, *Machine)
 
 @dataclass(frozen=True)
 class MatrixOptions:
-    """What --kernels, --labs and --jobs ask for, empty or None for the usual; and two files."""
+    """What --kernels, --labs and --jobs ask for, empty or None for the usual; and files."""
 
     kernels: str = ""
     labs: str = ""
     jobs: int | None = None
     json: str | None = None
     against: str | None = None
+    html: str | None = None
 
 
 def run_matrix(labs: Sequence[Lab], options: MatrixOptions) -> ExitStatus:
@@ -64,21 +67,27 @@ def run_matrix(labs: Sequence[Lab], options: MatrixOptions) -> ExitStatus:
     columns = choose_columns(options.kernels) if options.kernels else choose_usual()
     jobs = count_jobs(options.jobs)
     earlier = None if options.against is None else read_earlier(options.against)
-    with open_document("A matrix", options.json) as write:
+    check_standard_output({"json": options.json, "html": options.html})
+    with open_document("A matrix", options.json) as write, open_page(options.html) as page:
         started = time.monotonic()
         matrix = fill(columns, chosen, jobs)
-        seconds = time.monotonic() - started
+        closing = closing_line(matrix, time.monotonic() - started)
+        changes = None if earlier is None else find_changes(earlier, matrix)
+        releases = [] if earlier is None else compare_releases(earlier, matrix)
         if write:
             write(matrix)
-    view = MatrixView(sys.stderr if options.json == STANDARD_OUTPUT else standard_output())
+        if page:
+            compared = None if changes is None else (str(options.against), changes, releases)
+            write_matrix(show_content(matrix, closing, compared), page)
+    is_taken = STANDARD_OUTPUT in (options.json, options.html)
+    view = MatrixView(sys.stderr if is_taken else standard_output())
     statuses = [result.status for result in matrix.results]
     show_matrix(view, matrix)
-    if earlier:
-        changes = find_changes(earlier, matrix)
-        view.show_changes(str(options.against), changes, compare_releases(earlier, matrix))
+    if changes:
+        view.show_changes(str(options.against), changes, releases)
         if changes.changes:
             statuses.append(ExitStatus.DIFFERS)
-    view.show_end(closing_line(matrix, seconds))
+    view.show_end(closing)
     return next(status for status in PRECEDENCE if status in statuses)
 
 

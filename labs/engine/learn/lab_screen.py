@@ -41,11 +41,12 @@ class LabScreen(RunScreen):
 
     def add_keys(self) -> None:
         """Add the keys of a lab."""
-        add_key(self, "r", "run", self.say("Run"))
-        super().add_keys()
-        add_key(self, "p", "predict", self.say("Ask me or not"))
+        say = self.say
+        add_key(self, "r", "run", say("Run"))
         if self.chapter.challenges:
-            add_key(self, "e", "exercise", self.say("Exercise"))
+            add_key(self, "e", "exercise", say("Exercise"))
+        add_key(self, "p", "predict", say("Ask me or not"))
+        super().add_keys()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Whether a key does something now."""

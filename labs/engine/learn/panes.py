@@ -104,11 +104,11 @@ class TextPane(Pane):
         """The parts, with an empty line between them."""
         rows: list[Row] = []
         for part in self._parts:
-            self._last = len(rows)
             found = page_rows(part, width)
-            # rich puts an empty line above a heading.
-            is_first = not rows and found and not any(piece.text.strip() for piece in found[0])
-            rows += found[1:] if is_first else found
+            if rows:
+                rows.append([])
+            self._last = len(rows)
+            rows += found
         return rows
 
 

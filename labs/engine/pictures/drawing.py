@@ -126,6 +126,8 @@ class Drawing:
 
 def cell_width(text: str) -> int:
     """How many cells a text takes: two for each wide character (UAX #11)."""
+    if text.isascii():
+        return len(text)
     return sum(1 + (unicodedata.east_asian_width(letter) in WIDE) for letter in text)
 
 

@@ -163,7 +163,7 @@ def draw_words(shape: Words) -> str:
     width = cell_width(text) * CELL
     x, y = (shape.column + start) * CELL, shape.row * ROW + 14
     style = f' class="{shape.style}"' if shape.style else ""
-    fit = f' textLength="{width}" lengthAdjust="spacingAndGlyphs"'
+    fit = f' textLength="{width}"'
     return f'<text x="{x}" y="{y}"{style}{fit}>{escape(text)}</text>'
 
 
@@ -213,12 +213,15 @@ def draw_box(shape: Box) -> str:
 
 def draw_gauge(shape: Gauge) -> str:
     """A row of places, those that are taken filled."""
-    places = []
-    for place in range(shape.places):
-        style = "place taken" if place < shape.taken else "place"
-        x = (shape.column + place) * CELL + 1
-        places.append(rectangle(x, shape.row * ROW + 5, CELL - 2, ROW - 10, style))
-    return "".join(places)
+    place = f"h{CELL - 2}v{ROW - 10}h{2 - CELL}z"
+    y = shape.row * ROW + 5
+    parts = []
+    for start, end, style in ((0, shape.taken, "taken"), (shape.taken, shape.places, "place")):
+        if start < end:
+            x = (shape.column + start) * CELL + 1
+            path = f"M{x} {y}{place}" + f"m{CELL} 0{place}" * (end - start - 1)
+            parts.append(f'<path d="{path}" class="{style}"/>')
+    return "".join(parts)
 
 
 def draw_arrow(shape: Arrow) -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.text import Text
 
-from labs.engine.views.terminal import SIGNS, make_console
+from labs.engine.views.phrases import SIGNS, name_all, ranges, short_names, shorten
+from labs.engine.views.terminal import make_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 GAP = "  "
 INDENT = 2
 STYLES = {"pass": "green", "differs": "bold red", "skipped": "yellow", "failed": "bold red"}
-LONGEST_RELEASE = 9  # characters: 6.12.113, without what a distribution adds
 SHOWN_LABS = 3
 NO_VERDICT = ("·", "-", "dim")
 
@@ -182,36 +182,3 @@ def wrap(text: str, first: int, width: int) -> list[str]:
         else:
             line = longer
     return [*lines, line.rstrip()]
-
-
-def short_names(kernels: Sequence[str]) -> list[str]:
-    """A path's last part where that alone is clear, every other name as it is."""
-    lasts = [kernel.rpartition("/")[2] for kernel in kernels]
-    return [
-        last if lasts.count(last) == 1 else kernel
-        for last, kernel in zip(lasts, kernels, strict=True)
-    ]
-
-
-def shorten(release: str) -> str:
-    """A release without what a distribution adds to it; a dash for none."""
-    short = release.partition("-")[0]
-    return short[:LONGEST_RELEASE] or "-"
-
-
-def name_all(names: Sequence[str], every: Sequence[str], word: str) -> str:
-    """Names with commas between, or a word for all of them."""
-    if len(names) == len(every) > 1:
-        return word
-    return ", ".join(names)
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Numbers in order, those that follow each other as 11-13."""
-    groups: list[list[int]] = []
-    for number in numbers:
-        if groups and groups[-1][1] == number - 1:
-            groups[-1][1] = number
-        else:
-            groups.append([number, number])
-    return ", ".join(f"{low}-{high}" if low < high else f"{low}" for low, high in groups)

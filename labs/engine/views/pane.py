@@ -103,7 +103,9 @@ def page_rows(markdown: str, width: int) -> list[Row]:
     """A page of Markdown, in so many columns as can be read well."""
     text = re.sub(r"^# ", "## ", markdown)  # the first heading would be put in the middle
     page = Markdown(joined(text), code_theme="ansi_dark", hyperlinks=False)
-    return to_rows(page, make_console(min(width, TEXT_WIDTH)))
+    rows = to_rows(page, make_console(min(width, TEXT_WIDTH)))
+    # rich puts an empty line above a heading, the first one too.
+    return rows if any(piece.text.strip() for piece in rows[0]) else rows[1:]
 
 
 def picture_rows(lines: Iterable[Iterable[tuple[str, str]]]) -> list[Row]:

@@ -7,8 +7,6 @@ import io
 import os
 import re
 import shutil
-from collections import Counter
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -17,7 +15,6 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from labs.engine.capabilities import capability_names
 from labs.engine.errors import output_error
 from labs.engine.model import (
     ENGINE,
@@ -28,23 +25,36 @@ from labs.engine.model import (
     Credentials,
     Event,
     Evidence,
-    Expectation,
-    Failed,
-    Measured,
     Predicted,
-    ProcessEvidence,
     ProcessStarted,
     Quantity,
-    Refused,
     RunEnded,
     RunStarted,
-    SocketEvidence,
     StepEnded,
     StepStarted,
     Verdict,
 )
-from labs.engine.strace import show_address
 from labs.engine.translation import Translation, read_translation
+from labs.engine.views.digest import (
+    COLUMNS,
+    acting_uids,
+    condensed,
+    grouped,
+    is_mixed,
+    is_unusual,
+    show_credentials,
+    socket_cells,
+)
+from labs.engine.views.phrases import (
+    AS_IT_WAS,
+    HAPPENED,
+    SIGNS,
+    SUMMARY,
+    printable,
+    show_counts,
+    show_expected,
+    show_outcome,
+)
 from labs.engine.views.score import Score
 
 if TYPE_CHECKING:
@@ -53,25 +63,10 @@ if TYPE_CHECKING:
 INDENT = 4
 TEXT_WIDTH = 88
 PLAIN_WIDTH = 120
-COLUMNS = ("socket", "state", "owner", "held by", "reuse", "queue", "inode")
-MANY_CALLS = 12
-EXECUTED = ("execve(", "write(2, ", "+++ ")  # what is told of programs that no agent drives
 WORDS = Path(__file__).parent  # where the translation of what stands here is
 
 # Users in order of appearance; always beside their names, and apart for colour-blind eyes.
 USER_STYLES = ("cyan", "yellow", "magenta", "blue")
-SIGNS = {
-    Verdict.PASSED: ("✔", "ok", "green"),
-    Verdict.DIFFERS: ("✘", "DIFFERS", "bold red"),
-    Verdict.SKIPPED: ("–", "skipped", "yellow"),
-    Verdict.FAILED: ("!", "FAILED", "bold red"),
-}
-SUMMARY = {
-    Verdict.PASSED: "as expected",
-    Verdict.DIFFERS: "otherwise",
-    Verdict.SKIPPED: "skipped",
-    Verdict.FAILED: "not carried through",
-}
 
 
 class PipeConsole(Console):
@@ -100,10 +95,7 @@ def cleaned(text: Text) -> Text:
     if text.plain.isprintable():
         return text
     shown = text.copy()
-    shown.plain = "".join(
-        letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}"
-        for letter in text.plain
-    )
+    shown.plain = printable(text.plain)
     return shown
 
 
@@ -203,16 +195,8 @@ class TextView:
 
     def _end_run(self, event: RunEnded) -> None:
         self._print()
-        counts = Counter(self._steps.values())
-        parts = [
-            f"{counts[verdict]} {self._say(SUMMARY[verdict])}"
-            for verdict in SUMMARY
-            if counts[verdict]
-        ]
-        if parts:
-            count = len(self._steps)
-            steps = self._say("1 step" if count == 1 else "{count} steps", {"count": count})
-            self._print(Text(f"{steps}: {', '.join(parts)}", "bold"))
+        if counts := show_counts([*self._steps.values()], self._say):
+            self._print(Text(counts, "bold"))
         for number, verdict in self._steps.items():
             if verdict in (Verdict.DIFFERS, Verdict.FAILED):
                 step = self._say("step {number}", {"number": number})
@@ -252,19 +236,13 @@ class TextView:
 
     def _print_outcome(self, step: StepStarted, event: StepEnded) -> None:
         sign, word, style = SIGNS[event.verdict]
-        happened = {
-            Verdict.SKIPPED: "expected {expected}, skipped: {outcome}",
-            Verdict.FAILED: "expected {expected}, failed: {outcome}",
-        }
         mark = sign if self._has_signs else self._say(word)
-        outcome: object = event.outcome
-        if isinstance(event.outcome, Quantity):
-            outcome = f"{event.outcome.value:g}"  # what it counts stands in what is expected
-        elif isinstance(event.outcome, Failed):
-            outcome = self._show_refusal(event.outcome.errno, event.outcome.call)
-        template = happened.get(event.verdict, "expected {expected}, observed {outcome}")
-        values = {"expected": self._show_expected(step.expected), "outcome": outcome}
-        self._print(Text(f"{' ' * INDENT}{mark} {self._say(template, values)}", style))
+        values = {
+            "expected": show_expected(step.expected, self._say),
+            "outcome": show_outcome(event.outcome, self._say),
+        }
+        text = self._say(HAPPENED.get(event.verdict, AS_IT_WAS), values)
+        self._print(Text(f"{' ' * INDENT}{mark} {text}", style))
         if isinstance(event.outcome, Quantity) and event.outcome.parts:
             parts = ", ".join(f"{name} {value:g}" for name, value in event.outcome.parts.items())
             self._print_text(f"  {parts}", style)
@@ -275,29 +253,16 @@ class TextView:
             return
         step, self._step = self._step, None
         self._print_calls()
-        expected = self._show_expected(step.expected)
+        expected = show_expected(step.expected, self._say)
         text = self._say("expected {expected}", {"expected": expected})
         self._print(Text(f"{' ' * INDENT}{text}"))
         self._print_text(step.why)
-
-    def _show_expected(self, expected: Expectation) -> str:
-        match expected:
-            case Refused(errno, call) if call:
-                return self._show_refusal(errno, call)
-            case Measured(what, low, high) if low != high:
-                values = {"low": f"{low:g}", "high": f"{high:g}", "what": what}
-                return self._say("{low} to {high} {what}", values)
-        return str(expected)
-
-    def _show_refusal(self, errno: str, call: str) -> str:
-        return self._say("{errno} from {call}()", {"errno": errno, "call": call})
 
     # --- calls ---
 
     def calls_so_far(self) -> list[Text]:
         """The calls of the step that is open, in lines."""
-        calls = self._calls
-        lines = [(call, 1) for call in calls] if len(calls) <= MANY_CALLS else repeated(calls)
+        lines = condensed(self._calls)
         names = max((len(f"{call.process}/{call.uid}") for call, _ in lines), default=0)
         width = max((len(call.call) for call, _ in lines), default=0)
         return [self._show_call(call, count, names, width) for call, count in lines]
@@ -327,7 +292,9 @@ class TextView:
     def _print_sockets(self, evidence: Evidence) -> None:
         if not evidence.sockets:
             return
-        rows = [list(COLUMNS), *(self._socket_cells(group) for group in grouped(evidence.sockets))]
+        groups = grouped(evidence.sockets)
+        signs = self._times, self._arrow
+        rows = [list(COLUMNS), *(socket_cells(group, *signs) for group in groups)]
         margin = " " * (INDENT + 2)
         header, *lines = fitted(rows, self._console.width - len(margin))
         self._print(Text(f"{' ' * INDENT}sock_diag on {evidence.host}", "dim"))
@@ -338,28 +305,9 @@ class TextView:
                 text.highlight_regex(rf"\b{re.escape(user)}/\d+", self._style_of(user))
             self._print(text)
 
-    def _socket_cells(self, group: SocketGroup) -> list[str]:
-        first, count = group.first, group.count
-        row = first.row
-        is_listener = row.state == "LISTEN"
-        in_time_wait = row.state == "TIME_WAIT" and row.expires
-        state = f"{row.state} {row.expires / 1000:.1f} s" if in_time_wait else row.state
-        options = {"addr": first.reuseaddr, "port": first.reuseport}
-        ends = group.local if group.is_served else f"{group.local} {self._arrow} {group.peer}"
-        return [
-            f"{row.protocol} {ends}",
-            f"{state} {self._times} {count}" if count > 1 else state,
-            f"{first.user}/{row.uid}" if first.user else "-",
-            ", ".join(first.holders) or "-",
-            " ".join(name for name, value in options.items() if value) or "-",
-            f"{row.receive_queue}/{row.send_queue}" if is_listener else str(row.receive_queue),
-            str(row.inode) if row.inode and count == 1 else "-",
-        ]
-
     def _print_credentials(self, evidence: Iterable[Evidence], calls: Sequence[CallMade]) -> None:
         """Of who made calls: uids that differ, and capabilities that one would not expect."""
-        # What has taken a process's place has uids of its own by now.
-        acting = {call.process: call.uid for call in calls if not call.call.startswith(EXECUTED)}
+        acting = acting_uids(calls)
         refused = {call.process for call in calls if call.errno}
         for process in (process for host in evidence for process in host.processes):
             inner, outer = acting.get(process.name), process.credentials.effective
@@ -420,76 +368,3 @@ def aligned(rows: Sequence[Sequence[str]], gap: str = "  ") -> list[str]:
         gap.join(map(set_cell_size, row, widths)).rstrip()  # wide characters take two columns
         for row in rows
     ]
-
-
-def repeated(calls: Iterable[CallMade]) -> list[tuple[CallMade, int]]:
-    """The first call of each kind that each process made, and how many there were.
-
-    Descriptors differ from call to call, and are of one kind; what was read is not.
-    """
-    groups: dict[object, list[CallMade]] = {}
-    for call in calls:
-        name = call.call.partition("(")[0]
-        text = call.result if call.result.startswith('"') else ""
-        groups.setdefault((call.process, name, call.errno, text), []).append(call)
-    return [(group[0], len(group)) for group in groups.values()]
-
-
-@dataclass(frozen=True)
-class SocketGroup:
-    """Sockets that differ in their client's port alone: the first of them and their number.
-
-    `is_served` is whether others on the host share the local port, as with a server's sockets.
-    """
-
-    first: SocketEvidence
-    count: int
-    is_served: bool
-
-    @property
-    def local(self) -> str:
-        """The local end; the port is a `*` where the sockets have different ones."""
-        host, port = show_address(self.first.row.local).rsplit(":", 1)
-        return f"{host}:{port if self.is_served or self.count == 1 else '*'}"
-
-    @property
-    def peer(self) -> str:
-        """The other end."""
-        return show_address(self.first.row.peer)
-
-
-def grouped(sockets: Sequence[SocketEvidence]) -> list[SocketGroup]:
-    """Listeners one by one, connections together that differ in the client's port alone."""
-    local_ports = Counter(evidence.row.local[1] for evidence in sockets)
-    groups: dict[object, SocketGroup] = {}
-    for evidence in sockets:
-        row = evidence.row
-        is_connected = bool(row.peer[1])
-        is_served = not is_connected or local_ports[row.local[1]] > 1
-        ends = (row.local, row.peer[0]) if is_served else (row.local[0], row.peer)
-        alike = (row.protocol, row.state, ends, evidence.user, evidence.holders)
-        key = alike if is_connected else (row.inode, row.local)
-        group = groups.get(key, SocketGroup(evidence, 0, is_served))
-        groups[key] = replace(group, count=group.count + 1)
-    return list(groups.values())
-
-
-def is_mixed(process: ProcessEvidence) -> bool:
-    """Whether a process's four uids are not all the same."""
-    uids = process.credentials
-    return len({uids.real, uids.effective, uids.saved, uids.filesystem}) > 1
-
-
-def is_unusual(process: ProcessEvidence) -> bool:
-    """Whether this is a root without any capability, or another user with one."""
-    return (process.credentials.effective == 0) != bool(process.capabilities)
-
-
-def show_credentials(process: ProcessEvidence) -> str:
-    """A process's uids and capabilities, in one line."""
-    uids = process.credentials
-    shown = ", ".join(capability_names(process.capabilities)) or "none"
-    if is_mixed(process):
-        each = f"real {uids.real}, effective {uids.effective}, saved {uids.saved}, "
-        return f"{process.name}: uid {each}file-system {uids.filesystem}; capabilities {shown}"
-    return f"{process.name}: uid {uids.effective}; capabilities {shown}"

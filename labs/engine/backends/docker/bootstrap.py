@@ -128,10 +128,15 @@ def fetch_wheels(folder: Path) -> Iterator[Progress]:
     yield ImageStarted(WHEELS)
     with (ROOT / "pyproject.toml").open("rb") as file:
         dependencies = tomllib.load(file)["project"]["dependencies"]
-    # `py` and `any`: wheels without compiled parts, which could be made for another Python.
-    kind = ["--only-binary=:all:", "--platform=any", "--implementation=py", "--abi=none"]
-    python = f"--python-version={CONTAINER_PYTHON}"
-    command = [sys.executable, "-m", "pip", "download", f"--dest={folder}", *kind, python]
+    # Compiled parts have to be for the container's Python, whatever this one is.
+    kind = [
+        "--only-binary=:all:",
+        f"--platform=manylinux2014_{os.uname().machine}",
+        "--implementation=cp",
+        f"--abi=cp{CONTAINER_PYTHON.replace('.', '')}",
+        f"--python-version={CONTAINER_PYTHON}",
+    ]
+    command = [sys.executable, "-m", "pip", "download", f"--dest={folder}", *kind]
     yield InstructionStarted(WHEELS, 1, 1, "pip download")
     yield from run_program(WHEELS, [*command, *dependencies])
     yield ImageDone(WHEELS, sum(file.stat().st_size for file in folder.iterdir()))

@@ -1,0 +1,122 @@
+"""The words and signs in which views say what was expected of a step and what came of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from labs.engine.model import Failed, Measured, Quantity, Refused, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias
+
+    from labs.engine.model import Expectation, Outcome
+
+    Say: TypeAlias = Callable[..., str]
+    """Translates a template, and fills in its values."""
+
+SIGNS = {
+    Verdict.PASSED: ("✔", "ok", "green"),
+    Verdict.DIFFERS: ("✘", "DIFFERS", "bold red"),
+    Verdict.SKIPPED: ("–", "skipped", "yellow"),
+    Verdict.FAILED: ("!", "FAILED", "bold red"),
+}
+SUMMARY = {
+    Verdict.PASSED: "as expected",
+    Verdict.DIFFERS: "otherwise",
+    Verdict.SKIPPED: "skipped",
+    Verdict.FAILED: "not carried through",
+}
+HAPPENED = {
+    Verdict.SKIPPED: "expected {expected}, skipped: {outcome}",
+    Verdict.FAILED: "expected {expected}, failed: {outcome}",
+}
+AS_IT_WAS = "expected {expected}, observed {outcome}"
+LONGEST_RELEASE = 9  # characters: 6.12.113, without what a distribution adds
+
+
+def show_expected(expected: Expectation, say: Say) -> str:
+    """What a step expects."""
+    match expected:
+        case Refused(errno, call) if call:
+            return show_refusal(errno, call, say)
+        case Measured(what, low, high) if low != high:
+            values = {"low": f"{low:g}", "high": f"{high:g}", "what": what}
+            return say("{low} to {high} {what}", values)
+    return str(expected)
+
+
+def show_outcome(outcome: Outcome, say: Say) -> str:
+    """What was observed; of a quantity the number alone, for what it counts stands beside it."""
+    match outcome:
+        case Quantity():
+            return f"{outcome.value:g}"
+        case Failed(errno, call):
+            return show_refusal(errno, call, say)
+    return str(outcome)
+
+
+def show_refusal(errno: str, call: str, say: Say) -> str:
+    """An errno and the call that answered it."""
+    return say("{errno} from {call}()", {"errno": errno, "call": call})
+
+
+def show_counts(verdicts: Sequence[Verdict], say: Say) -> str:
+    """How many steps there were and what came of them; empty for none."""
+    counts = Counter(verdicts)
+    parts = [
+        f"{counts[verdict]} {say(word)}" for verdict, word in SUMMARY.items() if counts[verdict]
+    ]
+    count = len(verdicts)
+    steps = say("1 step" if count == 1 else "{count} steps", {"count": count})
+    return f"{steps}: {', '.join(parts)}" if parts else ""
+
+
+def printable(text: str) -> str:
+    """A text without what a reader's machine would do instead of showing it.
+
+    Names may be any bytes.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}"
+        for letter in text
+    )
+
+
+# --- kernels and steps, by their names ---------------------------------------------------------
+
+
+def short_names(kernels: Sequence[str]) -> list[str]:
+    """A path's last part where that alone is clear, every other name as it is."""
+    lasts = [kernel.rpartition("/")[2] for kernel in kernels]
+    return [
+        last if lasts.count(last) == 1 else kernel
+        for last, kernel in zip(lasts, kernels, strict=True)
+    ]
+
+
+def shorten(release: str) -> str:
+    """A release without what a distribution adds to it; a dash for none."""
+    short = release.partition("-")[0]
+    return short[:LONGEST_RELEASE] or "-"
+
+
+def name_all(names: Sequence[str], every: Sequence[str], word: str) -> str:
+    """Names with commas between, or a word for all of them."""
+    if len(names) == len(every) > 1:
+        return word
+    return ", ".join(names)
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Numbers in order, those that follow each other as 11-13."""
+    groups: list[list[int]] = []
+    for number in numbers:
+        if groups and groups[-1][1] == number - 1:
+            groups[-1][1] = number
+        else:
+            groups.append([number, number])
+    return ", ".join(f"{low}-{high}" if low < high else f"{low}" for low, high in groups)
