@@ -22,6 +22,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from labs.engine.bench_command import time_command, time_invoke
+from labs.engine.bench_learn import compare_keys
 from labs.engine.bench_reports import compare_reports
 from labs.engine.bench_rows import (
     HEADINGS,
@@ -160,6 +161,7 @@ def measure_everything() -> Iterator[Comparison | NotMeasured]:
     yield from compare_kernels()
     yield from compare_exercises()
     yield from compare_reports()
+    yield compare_keys()
 
 
 # --- a whole run --------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import termios
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, quantiles
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -42,26 +42,29 @@ class Answers:
     times: Sequence[float]
 
     @property
-    def worst(self) -> float:
-        """The longest."""
-        return max(self.times)
+    def usual(self) -> float:
+        """What nineteen of twenty keys do not wait for any longer."""
+        return quantiles(self.times, n=20)[-1]
 
-    @property
-    def median(self) -> float:
-        """The middle one."""
-        return median(self.times)
+    def __str__(self) -> str:
+        """Half of them, nineteen of twenty, and the one that took longest, in milliseconds."""
+        parts = (median(self.times), self.usual, max(self.times))
+        return "/".join(f"{part * 1000:.0f}" for part in parts) + " ms"
 
 
 def compare_keys() -> Comparison:
-    """A key's answer while a lab runs, against the same when it is over; raises EngineError."""
+    """Answers to keys while a lab runs, against the same when it is over; raises EngineError.
+
+    Each side is the median, what nineteen of twenty keys keep, and the worst.
+    """
     busy, calm = time_keys()
     return Comparison(
-        name=f"invoke learn, a key while {LAB} runs, worst : none",
-        ours=show_seconds(busy.worst),
-        other=show_seconds(calm.worst),
-        ratio=busy.worst / calm.worst,
+        name=f"invoke learn, a key while {LAB} runs : none",
+        ours=str(busy),
+        other=str(calm),
+        ratio=busy.usual / calm.usual,
         limit=f"<={show_seconds(LIMIT)}",
-        within=busy.worst <= LIMIT,
+        within=busy.usual <= LIMIT,
     )
 
 
