@@ -55,6 +55,14 @@ PLAY_HELP = {
     "port": "with --show: the sockets of this port alone",
 }
 
+LEARN_HELP = {
+    "lang": "the language of what is shown: en (the default) or zh",
+    "lab": "open this lab at once",
+    "seed": "vary ports, uids and addresses of labs by this number",
+    "web": "show it in a browser instead, on this machine alone; prints the address to open",
+    "port": "with --web: the port of this machine; a free one without it",
+}
+
 REPORT_HELP = {
     "records": "FILEs that --json wrote, of labs or one of the matrix, with commas between",
     "html": "write the page to FILE; - is standard output",
@@ -171,6 +179,21 @@ def play(
 
     numbers = read_number("seed", seed), read_number("port", port)
     return run_play(find_labs(), PlayOptions(lab, user, host, lang, new, command, show, *numbers))
+
+
+def learn(
+    context: Context,
+    lang: str = "en",
+    lab: str = "",
+    seed: str | None = None,
+    web: bool = False,
+    port: str | None = None,
+) -> ExitStatus:
+    """The course on the whole screen: labs, predictions, pictures, exercises."""
+    from labs.engine.learn.learn import LearnOptions, run_learn
+
+    number, place = read_number("seed", seed), read_number("port", port)
+    return run_learn(find_labs(), LearnOptions(lang, lab, web, place, number))
 
 
 def verdicts(context: Context, records: str = "") -> ExitStatus:
@@ -427,6 +450,7 @@ def make_namespace() -> Collection:
         of_classes,
         of_docs,
         command(play, "play", PLAY_HELP),
+        command(learn, "learn", LEARN_HELP),
         command(clean, "clean"),
         command(doctor, "doctor"),
         command(test, "test", tier),

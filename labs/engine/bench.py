@@ -23,6 +23,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from labs.engine.bench_command import time_command, time_invoke
+from labs.engine.bench_learn import compare_keys
 from labs.engine.bench_reports import compare_reports
 from labs.engine.bench_rows import (
     HEADINGS,
@@ -171,6 +172,7 @@ def measure_the_rest() -> Iterator[Comparison | NotMeasured]:
     yield compare_matrix()
     yield compare_grading()
     yield from compare_reports()
+    yield compare_keys()
 
 
 # --- a whole run --------------------------------------------------------------------------

@@ -18,9 +18,17 @@ ADAPTERS = {
         f"labs.engine.views.{view}"
         for view in (
             *("classroom", "content", "exercise", "grades", "matrix", "progress"),
-            *("question", "terminal", "verdicts"),
+            *("pane", "question", "terminal", "verdicts"),
         )
     },
+    "textual": {
+        f"labs.engine.learn.{part}"
+        for part in (
+            *("app", "course_screen", "editor", "help", "interrupts", "keys"),
+            *("lines", "panes", "places", "question", "run_screen", "screen"),
+        )
+    },
+    "textual_serve": {"labs.engine.learn.visit", "labs.engine.learn.web"},
     "invoke": {"labs.engine.command", "tasks"},
     "jinja2": {"labs.engine.views.html"},
     "pygments": {"labs.engine.site.lexer"},
@@ -99,6 +107,7 @@ def test_a_view_knows_neither_labs_nor_backends() -> None:
         "record",
         "strace",
         "views.digest",
+        "views.exercise",
         "views.json",
         "views.pause",
         "views.phrases",

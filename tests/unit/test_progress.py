@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from labs.engine.errors import UsageError
-from labs.engine.exercises.progress import VERSION, Entry, Progress, open_progress
+from labs.engine.exercises.progress import VERSION, Entry, exercises_in, open_progress
 from labs.engine.exercises.workplace import usage_errors
 
 ENTRY = Entry("/home/mia/bindlab/drop", 7, "2026-01-02")
@@ -21,11 +21,11 @@ def changed(entry: Entry | None) -> Entry:
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    progress = Progress(tmp_path / "bindlab")
+    progress = exercises_in(tmp_path / "bindlab")
     assert progress.read() == {}
     progress.change("drop", lambda _: ENTRY)
     progress.change("share", lambda entry: replace(ENTRY, seed=None) if entry is None else entry)
-    assert Progress(tmp_path / "bindlab").read() == {
+    assert exercises_in(tmp_path / "bindlab").read() == {
         "drop": ENTRY,
         "share": replace(ENTRY, seed=None),
     }
@@ -33,7 +33,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
-    progress = Progress(tmp_path)
+    progress = exercises_in(tmp_path)
     progress.change("drop", lambda _: ENTRY)
     children = []
     for _ in range(8):
@@ -63,7 +63,7 @@ def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_read_is_kept(tmp_path: Path, content: str) -> None:
-    progress = Progress(tmp_path)
+    progress = exercises_in(tmp_path)
     progress.path.write_text(content)
     with pytest.raises(UsageError, match=r"progress\.json") as caught:
         progress.read()

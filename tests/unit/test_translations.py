@@ -13,6 +13,7 @@ from labs.engine.backends.fake import FakeBackend
 from labs.engine.catalogue import find_challenges, find_labs
 from labs.engine.errors import EngineError, ExitStatus
 from labs.engine.layout import Layout
+from labs.engine.learn import pages
 from labs.engine.model import Event, Finding, Measured, RunStarted, StepStarted
 from labs.engine.runner import run_lab
 from labs.engine.script import OK, Lab
@@ -96,6 +97,17 @@ def test_what_views_say_is_there_in_every_language() -> None:
             said |= {str(arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant)}
     assert len(said) > 30
     assert said - set(entries(VIEWS, "zh")) == set()
+
+
+def test_what_the_course_says_is_there_in_every_language() -> None:
+    said = {*pages.ALL}
+    for path in (ENGINE / "learn").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            is_said = isinstance(node, ast.Call) and ast.unparse(node.func).endswith("say")
+            if isinstance(node, ast.Call) and is_said and node.args:
+                said |= {str(arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant)}
+    assert len(said) > 50
+    assert set(entries(ENGINE / "learn", "zh")) == said
 
 
 def run_in(language: str) -> list[Event]:

@@ -18,6 +18,8 @@ from labs.engine.translation import ENGLISH, check_language
 from labs.engine.views.exercise import ExerciseView
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from labs.engine.challenge import Challenge
     from labs.engine.exercises.progress import Entry
 
@@ -60,22 +62,34 @@ def check_exercise(name: str, options: CheckOptions) -> ExitStatus:
         language=options.language,
     )
     view = ExerciseView(options.language, terminal_stream(run_options))
-    workplace = exercise.workplace
-    submission = workplace.read()
-    if workplace.is_untouched(submission):
-        view.show_untouched(name, workplace.program)
+    status = attempt(exercise, lambda run: run_labs([run], run_options))
+    if status is None:
+        view.show_untouched(name, exercise.workplace.program)
         return ExitStatus.UNSOLVED
-    open_progress().change(name, lambda entry: entry or exercise.entry)  # it can be written to
-    with workplace.busy():
-        try:
-            status = run_labs([Attempt(exercise.challenge, submission)], run_options)
-        except CannotRun as error:
-            raise without_docker(error, KERNEL_ALTERNATIVE) from None
-    entry = note_check(name, status)
     if status is ExitStatus.PASSED:
         view.show_solved(exercise.challenge)
     elif status is ExitStatus.UNSOLVED:
-        view.show_next(name, len(exercise.challenge.hints) - entry.hints)
+        hints = find_exercise(name).entry.hints
+        view.show_next(name, len(exercise.challenge.hints) - hints)
+    return status
+
+
+def attempt(exercise: Exercise, run: Callable[[Attempt], ExitStatus]) -> ExitStatus | None:
+    """Let the check be run with the program as it is now, and count it.
+
+    None where the program is still the one that was given. Raises UsageError.
+    """
+    name, workplace = exercise.challenge.name, exercise.workplace
+    submission = workplace.read()
+    if workplace.is_untouched(submission):
+        return None
+    open_progress().change(name, lambda entry: entry or exercise.entry)  # it can be written to
+    with workplace.busy():
+        try:
+            status = run(Attempt(exercise.challenge, submission))
+        except CannotRun as error:
+            raise without_docker(error, KERNEL_ALTERNATIVE) from None
+    note_check(name, status)
     return status
 
 
@@ -88,7 +102,7 @@ def find_exercise(name: str) -> Exercise:
     return Exercise(challenge, entry)
 
 
-def note_check(name: str, status: ExitStatus) -> Entry:
+def note_check(name: str, status: ExitStatus) -> None:
     """Count a check, and keep the day of the first pass."""
 
     def count(entry: Entry | None) -> Entry:
@@ -98,7 +112,7 @@ def note_check(name: str, status: ExitStatus) -> Entry:
             passed = today()
         return replace(entry, checks=entry.checks + 1, passed=passed)
 
-    return open_progress().change(name, count)
+    open_progress().change(name, count)
 
 
 def today() -> str:

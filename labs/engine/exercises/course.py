@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labs.engine.catalogue import find_challenge, find_challenges
 from labs.engine.errors import ExitStatus, UsageError
@@ -13,14 +14,35 @@ from labs.engine.exercises.workplace import Workplace, usage_errors, usual_folde
 from labs.engine.translation import check_language, read_translation
 from labs.engine.views.exercise import ExerciseView
 
+if TYPE_CHECKING:
+    from labs.engine.challenge import Challenge
+    from labs.engine.exercises.check import Exercise
+
+
+@dataclass(frozen=True)
+class Started:
+    """An exercise that was started: its program, which is new unless it was there before."""
+
+    program: Path
+    entry: Entry
+    is_new: bool
+
 
 @usage_errors()
 def start_exercise(name: str, folder: str, seed: int | None, language: str) -> ExitStatus:
     """Put the template into the work folder, and show the task; again, where it was started."""
     view = make_view(language)
     challenge = find_challenge(name)
+    started = begin(challenge, folder, seed)
+    view.show_start(challenge, started.program, started.entry.seed, is_new=started.is_new)
+    return ExitStatus.PASSED
 
-    def begin(entry: Entry | None) -> Entry:
+
+def begin(challenge: Challenge, folder: str = "", seed: int | None = None) -> Started:
+    """Put the template into the work folder, where no program is yet; raises UsageError."""
+    name = challenge.name
+
+    def change(entry: Entry | None) -> Entry:
         place = str(Path(folder).absolute()) if folder else str(usual_folder(name))
         if entry is None:
             return Entry(place, seed, today())
@@ -31,11 +53,9 @@ def start_exercise(name: str, folder: str, seed: int | None, language: str) -> E
         )
 
     progress = open_progress()
-    place = Workplace(Path(begin(progress.read().get(name)).folder), challenge)
+    place = Workplace(Path(change(progress.read().get(name)).folder), challenge)
     there = place.fill()
-    entry = progress.change(name, begin)
-    view.show_start(challenge, there or place.program, entry.seed, is_new=there is None)
-    return ExitStatus.PASSED
+    return Started(there or place.program, progress.change(name, change), is_new=there is None)
 
 
 @usage_errors()
@@ -45,14 +65,19 @@ def give_hint(name: str, language: str) -> ExitStatus:
     exercise = find_exercise(name)
     say = read_translation(exercise.challenge.folder, language).text
     every = [say(hint) for hint in exercise.challenge.hints]
+    view.show_hints(name, every[: count_hint(exercise)], len(every))
+    return ExitStatus.PASSED
+
+
+def count_hint(exercise: Exercise) -> int:
+    """How many hints are given with the next one."""
+    most = len(exercise.challenge.hints)
 
     def count(entry: Entry | None) -> Entry:
         assert entry
-        return replace(entry, hints=min(entry.hints + 1, len(every)))
+        return replace(entry, hints=min(entry.hints + 1, most))
 
-    given = open_progress().change(name, count).hints
-    view.show_hints(name, every[:given], len(every))
-    return ExitStatus.PASSED
+    return open_progress().change(exercise.challenge.name, count).hints
 
 
 @usage_errors()

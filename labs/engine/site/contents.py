@@ -16,7 +16,10 @@ DECISIONS = "docs/decisions/README"
 
 # The sidebar: groups of pages, each by its own title or by the one before the brackets.
 GROUPS = (
-    ("Begin", ("Overview </README>", *GALLERIES, "docs/exercises", "docs/by-hand")),
+    (
+        "Begin",
+        ("Overview </README>", *GALLERIES, "docs/course", "docs/exercises", "docs/by-hand"),
+    ),
     ("Look up", ("docs/commands", "docs/places", "docs/missing")),
     ("Measure", ("docs/report", "docs/record", "docs/matrix", "docs/bisecting")),
     ("Teach and write", ("docs/classes", "docs/writing-a-lab", DECISIONS)),

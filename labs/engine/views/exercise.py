@@ -150,10 +150,7 @@ class ExerciseView:
         return (challenge.lab, challenge.name, state, *counts, title)
 
     def _show_page(self, path: Path) -> None:
-        """A page of Markdown; in English where there is none in the view's language."""
-        if not path.exists():
-            path = path.with_name(path.name.replace(f".{self._language}.", f".{ENGLISH}."))
-        self._show_markdown(path.read_text(encoding="utf-8"))
+        self._show_markdown(read_page(path, self._language))
 
     def _show_markdown(self, text: str) -> None:
         if not self._console.encoding.startswith("utf"):
@@ -161,8 +158,7 @@ class ExerciseView:
             return
         width = min(self._console.width, TEXT_WIDTH)
         text = re.sub(r"^# ", "## ", text)  # the first heading would be put in the middle
-        text = re.sub(rf"(?<={WIDE})\n(?={WIDE})", "", text)  # a line's end would be a blank
-        page = Markdown(text, code_theme="ansi_light", hyperlinks=False)
+        page = Markdown(joined(text), code_theme="ansi_light", hyperlinks=False)
         self._show(page, width)
 
     def _show(self, page: RenderableType, width: int | None = None) -> None:
@@ -181,3 +177,15 @@ class ExerciseView:
 
     def _print(self, text: str = "", style: str = "") -> None:
         self._console.write_line(Text(text, style))
+
+
+def read_page(path: Path, language: str) -> str:
+    """A page of Markdown; the English one where there is none in this language."""
+    if not path.exists():
+        path = path.with_name(path.name.replace(f".{language}.", f".{ENGLISH}."))
+    return path.read_text(encoding="utf-8")
+
+
+def joined(markdown: str) -> str:
+    """Markdown whose Chinese lines are one where they are one paragraph: an end is no blank."""
+    return re.sub(rf"(?<={WIDE})\n(?={WIDE})", "", markdown)

@@ -159,7 +159,7 @@ class Questions:
     def _prompt(self, expected: Expectation) -> str:
         """The answer, without blanks around; EOFError at its end."""
         if isinstance(expected, Measured):
-            text = self._ask_how_many(expected.what)
+            text = ask_how_many(expected.what, self._language, self._say)
         else:
             text = self._say("What will it come to?")
         try:
@@ -174,13 +174,6 @@ class Questions:
             self._write()
             raise EOFError
         return data.decode(errors="replace").strip()
-
-    def _ask_how_many(self, what: str) -> str:
-        # One language alone tells one from many, and by that would tell the answer.
-        name = plural(what) if self._language == ENGLISH else what
-        if name.startswith("as "):
-            return f"What number, {name}?"
-        return self._say("How many {what}?", {"what": name})
 
     # --- the screen ---
 
@@ -214,6 +207,15 @@ def filled(parts: Sequence[str], width: int) -> list[str]:
         else:
             lines.append(part)
     return lines
+
+
+def ask_how_many(what: str, language: str, say: Callable[..., str]) -> str:
+    """The question for a quantity."""
+    # One language alone tells one from many, and by that would tell the answer.
+    name = plural(what) if language == ENGLISH else what
+    if name.startswith("as "):
+        return f"What number, {name}?"
+    return say("How many {what}?", {"what": name})
 
 
 def plural(what: str) -> str:

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -57,7 +58,7 @@ from labs.engine.views.phrases import (
 from labs.engine.views.score import Score
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 INDENT = 4
 TEXT_WIDTH = 88
@@ -112,12 +113,15 @@ def make_console(stream: TextIO) -> PipeConsole:
     )
 
 
-class TerminalView:
-    """Writes a run to a stream as it goes on; plain text unless that is a terminal with colour."""
+class TextView:
+    """Tells a run as it goes on, in lines for a console; `write` takes what is there at a time."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._console = make_console(stream)
-        self._has_signs = (stream.encoding or "").lower().startswith("utf")
+    def __init__(
+        self, console: PipeConsole, write: Callable[[Text], None], *, has_signs: bool = True
+    ) -> None:
+        self._console = console
+        self._write = write
+        self._has_signs = has_signs
         self._times, self._arrow = ("×", "→") if self._has_signs else ("x", "->")
         self._processes: dict[str, ProcessStarted] = {}
         self._step: StepStarted | None = None
@@ -256,13 +260,16 @@ class TerminalView:
 
     # --- calls ---
 
-    def _print_calls(self) -> None:
-        calls, self._calls = self._calls, []
-        lines = condensed(calls)
+    def calls_so_far(self) -> list[Text]:
+        """The calls of the step that is open, in lines."""
+        lines = condensed(self._calls)
         names = max((len(f"{call.process}/{call.uid}") for call, _ in lines), default=0)
         width = max((len(call.call) for call, _ in lines), default=0)
-        for call, count in lines:
-            self._print(self._show_call(call, count, names, width))
+        return [self._show_call(call, count, names, width) for call, count in lines]
+
+    def _print_calls(self) -> None:
+        self._lines += self.calls_so_far()
+        self._calls = []
 
     def _show_call(self, call: CallMade, count: int, name_width: int, call_width: int) -> Text:
         who = f"{call.process}/{call.uid}".ljust(name_width)
@@ -334,7 +341,16 @@ class TerminalView:
     def _flush(self) -> None:
         """Write what has come together: one call of the console for many lines is far cheaper."""
         lines, self._lines = self._lines, []
-        self._console.print(Text("\n").join(map(cleaned, lines)), soft_wrap=True)
+        self._write(Text("\n").join(map(cleaned, lines)))
+
+
+class TerminalView(TextView):
+    """Writes a run to a stream as it goes on; plain text unless that is a terminal with colour."""
+
+    def __init__(self, stream: TextIO) -> None:
+        console = make_console(stream)
+        has_signs = (stream.encoding or "").lower().startswith("utf")
+        super().__init__(console, partial(console.print, soft_wrap=True), has_signs=has_signs)
 
 
 def fitted(rows: Sequence[Sequence[str]], width: int) -> list[str]:
