@@ -159,12 +159,6 @@ def is_left_out(item: pytest.Item) -> bool:
     return IS_SECOND_RUN and is_for_both and item.get_closest_marker("alike") is not None
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep the tests of a module, which may share what they test, in one of several workers."""
-    if not item.get_closest_marker("xdist_group"):
-        item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> "Generator[None, object, object]":
     """Where there are several workers, let a test that has to be alone be that."""

@@ -20,7 +20,7 @@ def run_tests(tier: str) -> ExitStatus:
     if tier and tier not in tiers:
         raise UsageError(f"There is no tier {tier}; there are {', '.join(tiers)}.")
     processors = len(os.sched_getaffinity(0))
-    spread = [f"--numprocesses={processors}", "--dist=loadgroup", "--no-loadscope-reorder"]
+    spread = [f"--numprocesses={processors}", "--dist=loadfile", "--no-loadscope-reorder"]
     return run_all([["pytest", *spread, f"tests/{tier}"]])
 
 

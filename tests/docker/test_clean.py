@@ -1,7 +1,12 @@
-"""`invoke clean` removes exactly what carries our label and whose run is over, and says what."""
+"""`invoke clean` removes exactly what carries our label and whose run is over, and says what.
+
+It removes what any run has left, so all tests that look at what it says are here, one at a time.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -15,17 +20,18 @@ from labs.engine.backends.docker.client import allowed_to_go
 from labs.engine.backends.docker.images import find_base
 from labs.engine.backends.docker.labels import CLIENT, RUN, describe_process
 from labs.engine.errors import ExitStatus
-from tests.docker.traces import find_things, seeds
+from tests.docker.traces import SOON, find_of_client, find_things, seeds
 from tests.endings import PROMPT, SUMMARY
-from tests.support import describe_ended_process, ended, new_token, open_terminal, run
+from tests.support import describe_ended_process, ended, new_token, open_terminal, run, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from labs.engine.backends.docker.client import APIClient
+    from tests.docker.pauses import Paused
     from tests.support import Finished
 
-pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("clean")]
+pytestmark = pytest.mark.docker
 
 MARK = "bindlab-test"  # of all that these tests make, whatever else it carries
 ELSEWHERE = "0c9d5d4e-0000-0000-0000-000000000000 4026531836 4711 123456"
@@ -217,6 +223,26 @@ def test_a_paused_container_of_a_run_that_is_over_is_removed(
     engine.pause(container.split()[1])
     assert container in removed_by(run("clean"))
     assert made.find() == []
+
+
+def test_what_is_left_when_both_were_killed_is_there_to_be_cleaned(
+    paused: Paused, engine: APIClient
+) -> None:
+    """The containers that run end with their streams; the rest stays."""
+    paused.terminal.type("\n")
+    paused.terminal.read_until(PROMPT)  # by now all that the lab needs has been started
+    for pid in (paused.watchdog, paused.terminal.process.pid):
+        os.kill(pid, signal.SIGKILL)
+    assert paused.terminal.wait() == -signal.SIGKILL
+    running = {"label": [f"{CLIENT}={paused.client}"], "status": "running"}
+    wait_until(lambda: engine.containers(filters=running) == [], "the containers' end", SOON)
+    # A container that has ended may still be about to be removed by the engine.
+    left = find_of_client(engine, paused.client)
+    (network,) = [thing for thing in left if thing.startswith("network ")]
+    done = run("clean")
+    assert done.status == ExitStatus.PASSED
+    assert f"removed {network}\n" in done.output
+    assert find_of_client(engine, paused.client) == []
 
 
 # --- in the way ---------------------------------------------------------------------------

@@ -16,14 +16,11 @@ import pytest
 
 from labs.engine.backends.docker import cleaning
 from labs.engine.backends.docker.client import connected
-from labs.engine.backends.docker.labels import CLIENT, RUN, RunLabels, describe_process, new_run
+from labs.engine.backends.docker.labels import RUN, RunLabels, describe_process, new_run
 from labs.engine.backends.docker.watchdog import Watchdog, start_watchdog
 from labs.engine.errors import ExitStatus
-from tests.docker.engines import find_child
 from tests.docker.traces import SOON, find_of_client, find_things, seeds
 from tests.endings import (
-    PROMPT,
-    SUMMARY,
     Course,
     Trial,
     Trials,
@@ -36,14 +33,10 @@ from tests.endings import (
     press_control_c,
 )
 from tests.support import (
-    Machine,
     Terminal,
     copy_tree,
     look,
     new_token,
-    open_terminal,
-    run,
-    wait_for_nothing,
     wait_until,
 )
 
@@ -52,8 +45,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from labs.engine.backends.docker.client import APIClient
+    from tests.docker.pauses import Paused
 
-pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("clean")]
+pytestmark = pytest.mark.docker
 
 AT_A_TIME = 3
 KILLS = 30
@@ -150,37 +144,6 @@ def test_control_c_ends_a_pause(trials: Trials) -> None:
 # --- a run that pauses --------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Paused:
-    """A run that waits at its first prompt, with its containers."""
-
-    terminal: Terminal
-    token: str
-    before: Machine
-    client: str
-    watchdog: int
-
-    def go_on(self) -> int:
-        """Press Enter to the end; the exit status."""
-        self.terminal.type("\n")
-        while self.terminal.read_until(f"{PROMPT}|{SUMMARY}").group() == PROMPT:
-            self.terminal.type("\n")
-        return self.terminal.wait()
-
-
-@pytest.fixture
-def paused(engine: APIClient) -> Iterator[Paused]:
-    token = new_token()
-    before = look(token)
-    arguments = ("lab.euid", "--backend", "docker", "--seed", str(seeds.take(engine)), "--pause")
-    with open_terminal(*arguments, token=token) as terminal:
-        terminal.read_until(PROMPT)
-        pid = terminal.process.pid
-        yield Paused(terminal, token, before, describe_process(pid), find_child(pid))
-    assert wait_for_nothing(before, token, seconds=SOON) == {}
-    assert find_of_client(engine, describe_process(pid)) == []
-
-
 def test_a_run_that_lives_is_seen(paused: Paused, engine: APIClient) -> None:
     """What the other tests find nothing of would be found."""
     kinds = {thing.split()[0] for thing in find_of_client(engine, paused.client)}
@@ -210,26 +173,6 @@ def test_without_its_watchdog_a_run_is_interrupted_as_with_it(paused: Paused) ->
     paused.terminal.type("\x03")
     assert paused.terminal.wait() == ExitStatus.INTERRUPTED
     assert "Traceback" not in paused.terminal.output
-
-
-def test_what_is_left_when_both_were_killed_is_there_to_be_cleaned(
-    paused: Paused, engine: APIClient
-) -> None:
-    """The containers that run end with their streams; the rest stays."""
-    paused.terminal.type("\n")
-    paused.terminal.read_until(PROMPT)  # by now all that the lab needs has been started
-    for pid in (paused.watchdog, paused.terminal.process.pid):
-        os.kill(pid, signal.SIGKILL)
-    assert paused.terminal.wait() == -signal.SIGKILL
-    running = {"label": [f"{CLIENT}={paused.client}"], "status": "running"}
-    wait_until(lambda: engine.containers(filters=running) == [], "the containers' end", SOON)
-    # A container that has ended may still be about to be removed by the engine.
-    left = find_of_client(engine, paused.client)
-    (network,) = [thing for thing in left if thing.startswith("network ")]
-    done = run("clean")
-    assert done.status == ExitStatus.PASSED
-    assert f"removed {network}\n" in done.output
-    assert find_of_client(engine, paused.client) == []
 
 
 def test_a_container_that_is_removed_meanwhile_is_no_obstacle(
