@@ -1,8 +1,10 @@
 """Pictures: what a run's events come to, and that both renderings show it."""
 
+import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 
@@ -247,8 +249,26 @@ def test_shares_by_chance_have_the_band_that_chance_allows() -> None:
 def test_the_band_has_the_middle_of_what_chance_gives() -> None:
     assert chance_band(10, 2) == (0, 10)  # 2⁻¹⁰ is more than a two-thousandth
     assert chance_band(12, 2) == (1, 11)
-    low, high = chance_band(2000, 4)
-    assert (low, high) == (437, 565)
+    assert chance_band(2000, 4) == (437, 565)
+    for total, members in ((1, 2), (40, 3), (100, 5), (400, 4), (1000, 50)):
+        assert chance_band(total, members) == exact_band(total, members)
+
+
+def exact_band(total: int, members: int) -> tuple[int, int]:
+    """The same by whole numbers alone."""
+    ways = [
+        math.comb(total, count) * (members - 1) ** (total - count) for count in range(total + 1)
+    ]
+    below = [2000 * each for each in accumulate(ways)]
+    low = next(count for count, each in enumerate(below) if each >= members**total)
+    return low, next(count for count, each in enumerate(below) if each >= 1999 * members**total)
+
+
+@pytest.mark.parametrize("many", [0, 10**7])
+def test_of_none_and_of_too_many_there_is_no_band(many: int) -> None:
+    chart = chart_of(Quantity("accepted", many, {"alice": many, "bob": 0}, Meaning.CHANCE)).chart
+    assert isinstance(chart, Bars)
+    assert chart.band is None
 
 
 def test_other_shares_have_no_band_and_other_figures_no_chart() -> None:
@@ -311,7 +331,9 @@ def test_outcomes_are_drawn_to_one_scale() -> None:
 
 
 def test_requests_without_a_timeline_are_bars() -> None:
-    picture = chart_of(replace(LOST, timeline=None))
+    for none in (None, replace(TIMELINE, slots=()), replace(TIMELINE, width=0)):
+        picture = chart_of(replace(LOST, timeline=none))
+        assert isinstance(picture.chart, Bars)
     assert isinstance(picture.chart, Bars)
     assert "refused" in picture.chart.losses
 

@@ -31,8 +31,9 @@ class Figure:
 class Queue:
     """A socket that is bound: a listener with its accept queue, or another one.
 
-    Who comes to the port can reach it where it `is_open`: a listener, or one of UDP. `user` and `uid` are its owner's, `waiting` the connections in the queue (or the bytes of a
-    socket that does not listen), of at most `backlog`.
+    Who comes to the port can reach it where it `is_open`: a listener, or one of UDP. `user` and
+    `uid` are its owner's, `waiting` the connections in the queue (or the bytes of a socket that
+    does not listen), of at most `backlog`.
     """
 
     address: str
