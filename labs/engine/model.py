@@ -184,6 +184,11 @@ class Timeline:
     width: int
     slots: tuple[tuple[int, int, int, int], ...]
 
+    @property
+    def length(self) -> int:
+        """All of it, in microseconds."""
+        return self.width * len(self.slots)
+
 
 @dataclass(frozen=True)
 class Parts:

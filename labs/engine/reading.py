@@ -39,6 +39,8 @@ SHORTENER.maxlist = 4
 # What fields without a default stand at in records that are older than they are.
 LATER: dict[type, dict[str, object]] = {RunStarted: {"claim": "", "machine": ""}}
 
+LARGEST = 2**64  # an inode, or a mask, is a number of 64 bits
+
 # Types that JSON has itself, and which of its values are theirs: a bool is no int.
 SCALARS: dict[type, set[type]] = {
     str: {str},
@@ -129,6 +131,9 @@ def scalar_reader(types: Iterable[type]) -> Reader:
     def read(value: Json) -> Json:
         if type(value) not in accepted:
             raise ValueError(f"{show(value)} is no {names}")
+        # Python reads NaN and Infinity too, which are no JSON; no record has larger ones.
+        if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
+            raise ValueError(f"{show(value)} is beyond what a record may have")
         return value
 
     return read

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from labs.engine.agent import Json
 
 # What a run and a step of a document have besides the fields of their own events.
-OF_RUN = {"hosts": HostOpened, "processes": ProcessStarted}
-BESIDE_RUN = {*OF_RUN, "steps", "predictions", "conclusion"}
+BESIDE_RUN = {"hosts", "processes", "steps", "predictions", "conclusion"}
 BESIDE_STEP = {"calls", "advice"}
 
 
 def replay(document: Json) -> Iterator[Event]:
-    """The events of a record's document, hosts and processes of each run before its first step.
+    """The events of a record's document, the hosts of each run before its first step.
 
+    A document does not say when a process began: it comes where it is first named, or was forked.
     ValueError where it is none, or of a schema that cannot be read.
     """
     fields = members(document)
@@ -80,17 +80,55 @@ def replay_run(run: Mapping[str, Json], is_older: bool) -> Iterator[Event]:
     """The events of one run; ValueError where it is none."""
     refuse_others(run, {*names(RunStarted), *names(RunEnded), *BESIDE_RUN})
     yield take(run, RunStarted, is_older)
-    for name, event in OF_RUN.items():
-        for each in elements(run.get(name)):
-            yield reader(event, is_older)(each)
+    yield from map(reader(HostOpened, is_older), elements(run.get("hosts")))
+    starts = Starts(map(reader(ProcessStarted, is_older), elements(run.get("processes"))))
     # Older ones asked nobody.
     said = [reader(Predicted)(each) for each in elements(run.get("predictions", []))]
     for step in elements(run.get("steps")):
-        yield from replay_step(members(step), said, is_older)
+        for event in replay_step(members(step), said, is_older):
+            yield from starts.before(event)
+            yield event
+            yield from starts.after(event)
+    yield from starts.all()
     if run.get("conclusion") is not None:
         yield reader(Concluded)(run["conclusion"])
     if "status" in run:
         yield take(run, RunEnded, is_older)
+
+
+class Starts:
+    """Processes that are yet to begin, in the order in which they do."""
+
+    def __init__(self, processes: Iterable[ProcessStarted]) -> None:
+        self._waiting = [*processes]
+
+    def before(self, event: Event) -> Iterator[Event]:
+        """Those that have begun by an event that names one of them."""
+        match event:
+            case CallMade():
+                yield from self._take({event.process})
+            case StepEnded():
+                rows = (row for host in event.evidence for row in host.processes)
+                yield from self._take({row.name for row in rows})
+
+    def after(self, event: Event) -> Iterator[Event]:
+        """Those that have begun by a fork: the child has what its parent had at that moment."""
+        if isinstance(event, CallMade) and event.call == "fork()":
+            children = (each for each in self._waiting if each.parent == event.process)
+            yield from self._take(
+                {each.process for each in children if str(each.pid) == event.result}
+            )
+
+    def all(self) -> Iterator[Event]:
+        """Those that are left."""
+        yield from self._take({each.process for each in self._waiting})
+
+    def _take(self, names: set[str]) -> Iterator[Event]:
+        """All up to the last that has one of these names."""
+        numbers = [number for number, each in enumerate(self._waiting, 1) if each.process in names]
+        count = max(numbers, default=0)
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        yield from taken
 
 
 def replay_step(

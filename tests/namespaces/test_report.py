@@ -70,6 +70,14 @@ def test_a_record_that_was_kept_makes_the_same_page(report: Report, tmp_path: Pa
     assert again.read_text() == report.page.read_text()
 
 
+@pytest.mark.parametrize("lab", ["fork", "userns"])
+def test_a_document_that_was_kept_makes_the_same_page(lab: str, tmp_path: Path) -> None:
+    page, record, again = (tmp_path / name for name in ("a.html", "a.json", "b.html"))
+    assert run(f"lab.{lab}", "--html", str(page), "--json", str(record)).status == 0
+    assert run("lab.report", str(record), "--html", str(again)).status == 0
+    assert again.read_text() == page.read_text()
+
+
 def test_a_page_on_standard_output() -> None:
     done = run("lab.unique", "--html", "-")
     assert done.status == 0

@@ -1,8 +1,10 @@
 """Pictures: what a run's events come to, and that both renderings show it."""
 
+import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 
@@ -32,7 +34,8 @@ from labs.engine.model import (
 )
 from labs.engine.pictures.album import Album
 from labs.engine.pictures.chart import Bars, Course, Strips, chance_band
-from labs.engine.pictures.drawing import Drawing, cell_width, shorten
+from labs.engine.pictures.charting import resampled
+from labs.engine.pictures.drawing import Box, Columns, Drawing, cell_width, shorten
 from labs.engine.pictures.layout import NARROWEST, draw
 from labs.engine.pictures.scene import Picture
 from labs.engine.pictures.svg import to_file, to_svg
@@ -218,6 +221,17 @@ def test_a_call_that_is_refused_after_fork_is_aimed_where_the_parents_was() -> N
     assert (last.figure.name, last.target and last.target.port) == ("child", 8080)
 
 
+def test_a_bound_socket_of_tcp_is_in_no_group_before_it_listens() -> None:
+    member = listener("alice")
+    bound = replace(member, holders=("bob",), row=replace(member.row, state="CLOSE"))
+    text = text_of(look(*bind("alice", ALICE), ended(bound, member)))
+    begin, inside, end, outside = text.splitlines()[1:5]
+    assert "group of" in begin
+    assert "alice" in inside
+    assert "╯" in end
+    assert "▲ bob  SO_REUSEPORT" in outside
+
+
 # --- charts -------------------------------------------------------------------------------
 
 
@@ -235,8 +249,26 @@ def test_shares_by_chance_have_the_band_that_chance_allows() -> None:
 def test_the_band_has_the_middle_of_what_chance_gives() -> None:
     assert chance_band(10, 2) == (0, 10)  # 2⁻¹⁰ is more than a two-thousandth
     assert chance_band(12, 2) == (1, 11)
-    low, high = chance_band(2000, 4)
-    assert (low, high) == (437, 565)
+    assert chance_band(2000, 4) == (437, 565)
+    for total, members in ((1, 2), (40, 3), (100, 5), (400, 4), (1000, 50)):
+        assert chance_band(total, members) == exact_band(total, members)
+
+
+def exact_band(total: int, members: int) -> tuple[int, int]:
+    """The same by whole numbers alone."""
+    ways = [
+        math.comb(total, count) * (members - 1) ** (total - count) for count in range(total + 1)
+    ]
+    below = [2000 * each for each in accumulate(ways)]
+    low = next(count for count, each in enumerate(below) if each >= members**total)
+    return low, next(count for count, each in enumerate(below) if each >= 1999 * members**total)
+
+
+@pytest.mark.parametrize("many", [0, 10**7])
+def test_of_none_and_of_too_many_there_is_no_band(many: int) -> None:
+    chart = chart_of(Quantity("accepted", many, {"alice": many, "bob": 0}, Meaning.CHANCE)).chart
+    assert isinstance(chart, Bars)
+    assert chart.band is None
 
 
 def test_other_shares_have_no_band_and_other_figures_no_chart() -> None:
@@ -249,8 +281,11 @@ def test_other_shares_have_no_band_and_other_figures_no_chart() -> None:
 def test_a_strip_has_a_mark_for_each_time_somebody_woke() -> None:
     picture = chart_of(Quantity("wake-ups", 5, {"alice": 4, "bob": 1}, Meaning.WAKE_UPS))
     assert isinstance(picture.chart, Strips)
-    alice, bob = text_of(picture).splitlines()[-2:]
+    alice, bob, note = text_of(picture).splitlines()[-3:]
     assert (alice.count("▅"), bob.count("▅")) == (4, 1)
+    assert note.strip() == "a mark for each wake-up"
+    assert "a mark for 7 wake-ups" in text_of(RENDERED["strips"])
+    assert "5 wake-ups. Wake-ups: alice 4, bob 1." in describe(picture)
 
 
 TIMELINE = Timeline(1000, 100, ((5, 0, 0, 0), (0, 7, 0, 0), (0, 0, 2, 0), (5, 0, 0, 0)))
@@ -277,8 +312,28 @@ def test_a_load_is_a_timeline_of_who_served_and_what_was_lost() -> None:
     assert "timed out" not in text
 
 
+@pytest.mark.parametrize("width", [7, 59, 60, 61, 120, 125])
+def test_columns_of_a_chart_are_as_even_as_the_slots(width: int) -> None:
+    even = resampled([5] * 60, width)
+    assert even == pytest.approx([300 / width] * width)
+    lone = resampled([0] * 30 + [60] + [0] * 29, width)
+    assert sum(lone) == pytest.approx(60)
+    assert all((value > 0) == (column * 60 < 31 * width and (column + 1) * 60 > 30 * width)
+               for column, value in enumerate(lone))  # fmt: skip
+
+
+def test_outcomes_are_drawn_to_one_scale() -> None:
+    few = Timeline(0, 100, ((100, 0, 0, 0), (0, 0, 4, 0)))
+    drawing = draw(chart_of(Quantity("lost", 4, {}, Meaning.REQUESTS, few)), 72)
+    answered, reset = (shape for shape in drawing.shapes if isinstance(shape, Columns))
+    assert max(answered.heights) == 1
+    assert 0 < max(reset.heights) < 0.2
+
+
 def test_requests_without_a_timeline_are_bars() -> None:
-    picture = chart_of(replace(LOST, timeline=None))
+    for none in (None, replace(TIMELINE, slots=()), replace(TIMELINE, width=0)):
+        picture = chart_of(replace(LOST, timeline=none))
+        assert isinstance(picture.chart, Bars)
     assert isinstance(picture.chart, Bars)
     assert "refused" in picture.chart.losses
 
@@ -308,6 +363,15 @@ def test_nothing_is_wider_than_the_drawing(picture: Picture, language: str, colu
     for has_signs in (True, False):
         for line in to_lines(drawing, has_signs=has_signs):
             assert cell_width("".join(piece.text for piece in line)) <= drawing.columns
+
+
+def test_a_listener_has_its_holder_and_its_number_however_narrow_it_is() -> None:
+    alone = look(*bind("alice", ALICE), ended(listener("alice", waiting=3)))
+    assert "┊ 0.0.0.0 3/128 ● alice  ┊" in text_of(alone, 40)
+    holders = ("alice", *(f"child-{number}" for number in range(1, 5)))
+    children = [started(name, ALICE, "alice", "alice") for name in holders[1:]]
+    text = text_of(look(*bind("alice", ALICE), *children, ended(listener(*holders))), 40)
+    assert "┊ 0.0.0.0 0/128 ● a…  +4 ┊" in text
 
 
 @pytest.mark.parametrize("picture", RENDERED.values(), ids=RENDERED)
@@ -392,7 +456,7 @@ def test_every_step_of_every_lab_can_be_drawn(lab: Lab) -> None:
     for events, picture in steps:
         evidence = [event.evidence for event in events if isinstance(event, StepEnded)][-1]
         assert {host.host for host in evidence} <= {host.name for host in picture.hosts}
-        for columns in (40, 72):
+        for columns in (40, 44, 56, 72):
             drawing = draw(picture, columns, "zh")
             ET.fromstring(to_svg(drawing, describe(picture, "zh")))
             check_text(drawing)
@@ -402,6 +466,16 @@ def check_text(drawing: Drawing) -> None:
     lines = ["".join(piece.text for piece in line) for line in to_lines(drawing)]
     assert len(lines) == drawing.rows
     assert all(cell_width(line) <= drawing.columns for line in lines)
+    for box in drawing.shapes:
+        if isinstance(box, Box) and box.style in ("host", "group"):
+            edge = box.column + box.width - 1
+            for line in lines[box.row : box.row + box.height]:
+                assert cell(line, edge) in "┐│┘╮┊╯", line
+
+
+def cell(line: str, column: int) -> str:
+    """The character in a column of cells."""
+    return next(letter for n, letter in enumerate(line, 1) if cell_width(line[:n]) > column)
 
 
 @pytest.mark.parametrize("lab", find_labs(), ids=lambda lab: lab.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from labs.engine.replay import replay, replay_lines
 from labs.engine.reporting import read_lines, write_report
 from labs.engine.runner import run_lab
 from tests.pages import check_page, find_class, read
-from tests.unit.test_html import EVERY_KIND, RUN
+from tests.unit.test_html import EVERY_KIND, RUN, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,19 +61,48 @@ def events_of(name: str) -> list[Event]:
 def test_the_events_of_a_run_come_back(name: str) -> None:
     events = events_of(name)
     assert [*replay_lines(lines(events))] == events
+    again = [*replay(record(events))]
     # Calls outside of a step are in no document.
-    started = next(number for number, event in enumerate(events) if isinstance(event, StepStarted))
-    before = [event for event in events[1:started] if not isinstance(event, CallMade)]
-    rest = [*before, *events[started:]]
-    hosts = [event for event in rest if isinstance(event, HostOpened)]
-    processes = [event for event in rest if isinstance(event, ProcessStarted)]
-    others = [event for event in rest if event not in (*hosts, *processes)]
-    assert [*replay(record(events))] == [events[0], *hosts, *processes, *others]
+    begun = next(number for number, event in enumerate(events) if isinstance(event, StepStarted))
+    rest = [event for event in events[:begun] if not isinstance(event, CallMade)] + events[begun:]
+    assert others(again) == others(rest)
+    for kind in (HostOpened, ProcessStarted):
+        assert of_kind(again, kind) == of_kind(events, kind)
+
+
+def of_kind(events: list[Event], kind: type) -> list[Event]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def others(events: list[Event]) -> list[Event]:
+    """All but hosts and processes, of which a document does not say when they came."""
+    return [event for event in events if not isinstance(event, HostOpened | ProcessStarted)]
+
+
+def test_a_child_comes_with_the_fork_whatever_its_parent_does_then() -> None:
+    events = iter(replay(record(events_of("fork"))))
+    forks = 0
+    for event in events:
+        if isinstance(event, CallMade) and event.call == "fork()":
+            forks += 1
+            began = itertools.takewhile(lambda each: isinstance(each, ProcessStarted), events)
+            assert event.process in {
+                each.parent for each in began if isinstance(each, ProcessStarted)
+            }
+    assert forks > 5
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_a_record_makes_the_page_that_its_run_made(name: str) -> None:
+    events = events_of(name)
+    assert write([*replay(record(events))]) == write(events)
 
 
 def test_every_kind_of_event_comes_back() -> None:
-    assert [*replay(record(EVERY_KIND, EVERY_KIND))] == [*EVERY_KIND, *EVERY_KIND]
-    assert [*replay(record(EVERY_KIND[:11]))] == EVERY_KIND[:11]  # died in the middle
+    assert others([*replay(record(EVERY_KIND, EVERY_KIND))]) == others([*EVERY_KIND, *EVERY_KIND])
+    died = [*replay(record(EVERY_KIND[:11]))]  # in the middle
+    assert others(died) == others(EVERY_KIND[:11])
+    assert of_kind(died, ProcessStarted) == of_kind(EVERY_KIND, ProcessStarted)
 
 
 # --- older schemas ------------------------------------------------------------------------
@@ -169,6 +199,9 @@ def changed(*path: Any, value: Json) -> str:
         (changed("runs", 0, "steps", 0, "advice", value={"number": 2, "name": "", "text": ""}),
          "advice on step 2"),
         (changed("runs", 0, "processes", value=None), "None is no array"),
+        (changed("runs", 0, "steps", 2, "outcome", "value", value=float("nan")), "nan is beyond"),
+        (changed("runs", 0, "steps", 2, "outcome", "value", value=float("inf")), "inf is beyond"),
+        (changed("runs", 0, "steps", 0, "calls", 0, "uid", value=10**400), "is beyond"),
     ],
 )  # fmt: skip
 def test_a_damaged_document_is_a_clear_word(content: str, reason: str, tmp_path: Path) -> None:

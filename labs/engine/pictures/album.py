@@ -233,6 +233,7 @@ class Album:
         return Queue(
             row.local[0],
             row.state == "LISTEN",
+            row.state == "LISTEN" or row.protocol == "udp",
             row.receive_queue,
             row.send_queue,
             self._users.get(socket.user, NOBODY),
@@ -331,6 +332,6 @@ class Album:
 
         def place(queue: Queue) -> tuple[bool, str, int, int]:
             known = [names.index(figure.name) for figure in queue.holders if figure.name in names]
-            return not queue.reuseport, queue.address, queue.uid, min(known, default=len(names))
+            return queue.group is None, queue.address, queue.uid, min(known, default=len(names))
 
         return Door(*key, tuple(sorted(queues, key=place)), counts)

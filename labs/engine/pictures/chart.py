@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from labs.engine.model import Quantity, Timeline
 
 SURE = 0.999  # how much of what chance gives lies within the band
-MOST_CHANCES = 20_000  # of a binomial distribution that is summed up
+FAR = 12  # standard deviations from the mean, from where on chances are summed up
+MOST_CHANCES = 1_000_000  # in one quantity; beyond it the sums are no longer exact
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Course:
     @property
     def length(self) -> int:
         """All of it, in microseconds."""
-        return self.timeline.width * len(self.timeline.slots)
+        return self.timeline.length
 
     def counts(self, outcome: str) -> list[int]:
         """How many requests came to this outcome, slot by slot."""
@@ -92,13 +93,16 @@ def make_chart(quantity: Quantity, lives: Sequence[Life]) -> Chart | None:
     parts = tuple(quantity.parts.items())
     what = str(quantity)
     match quantity.meaning:
-        case Meaning.REQUESTS if quantity.timeline:
+        case Meaning.REQUESTS if quantity.timeline and quantity.timeline.length > 0:
             return Course(what, quantity.timeline, tuple(lives))
         case Meaning.REQUESTS if parts:
             return Bars(what, parts, frozenset(OUTCOMES[1:]), None)
         case Meaning.CHANCE if len(parts) > 1:
             total = round(sum(quantity.parts.values()))
-            return Bars(what, parts, frozenset(), chance_band(total, len(parts)))
+            is_known = 0 < total <= MOST_CHANCES
+            return Bars(
+                what, parts, frozenset(), chance_band(total, len(parts)) if is_known else None
+            )
         case Meaning.SHARES if parts:
             return Bars(what, parts, frozenset(), None)
         case Meaning.WAKE_UPS if parts:
@@ -108,7 +112,7 @@ def make_chart(quantity: Quantity, lives: Sequence[Life]) -> Chart | None:
 
 def find_lives(moments: Sequence[Moment], timeline: Timeline) -> list[Life]:
     """Who served while a load lasted, by when each began and ended, in the order of beginning."""
-    end = timeline.begun + timeline.width * len(timeline.slots)
+    end = timeline.begun + timeline.length
     lives: list[Life] = []
     serving: dict[str, int] = {}  # which of them goes on, by the process's name
     for moment in moments:
@@ -128,13 +132,12 @@ def find_lives(moments: Sequence[Moment], timeline: Timeline) -> list[Life]:
 def chance_band(total: int, members: int) -> tuple[float, float]:
     """What one of `members` gets of `total`, each as likely for all: the middle SURE of it.
 
-    The bounds are the quantiles of the binomial distribution.
+    The bounds are the quantiles of the binomial distribution, for each of the members by itself.
     """
     chance = 1 / members
-    if not 0 < total <= MOST_CHANCES:
-        return 0, total
+    mean, spread = total * chance, math.sqrt(total * chance * (1 - chance))
     tail, below, low = (1 - SURE) / 2, 0.0, 0
-    for count in range(total + 1):
+    for count in range(max(0, math.floor(mean - FAR * spread)), total + 1):
         log = (
             math.lgamma(total + 1)
             - math.lgamma(count + 1)

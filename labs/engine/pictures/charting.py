@@ -67,7 +67,8 @@ def lay_strips(chart: Strips, columns: int, row: int, say: Say) -> tuple[list[Sh
         marks = -(-round(value) // each)
         shapes.append(Columns(table.start, line, (0.6,) * marks, "wake-up"))
         shapes += table.lay_words(line)
-    notes = [say("each mark: {count}", {"count": each})] if each > 1 else []
+    text = "a mark for each wake-up" if each == 1 else "a mark for {count} wake-ups"
+    notes = [say(text, {"count": each})]
     return [*shapes, *table.lay_notes(notes)], table.rows + len(notes)
 
 
@@ -122,11 +123,11 @@ def lay_course(chart: Course, columns: int, row: int, say: Say) -> tuple[list[Sh
         shapes += [Sign(0, line, lives[0].user), Words(2, line, name)]
         shapes += [lay_life(life, chart.length, start, room, line) for life in lives]
         line += 1
+    counts = {name: resampled(chart.counts(name), room) for name in outcomes}
+    most = max(max(each) for each in counts.values()) or 1  # of all: rows can be compared
     for name, total in totals.items():
         columns_style, words_style = ("answered", "") if name == OUTCOMES[0] else LOST
-        counts = resampled(chart.counts(name), room)
-        most = max(*counts, 1)
-        heights = tuple(max(count / most, LOWEST) if count else 0.0 for count in counts)
+        heights = tuple(max(count / most, LOWEST) if count else 0.0 for count in counts[name])
         shapes.append(Words(0, line, shorten(say(name), label), words_style))
         shapes.append(Columns(start, line, heights, columns_style))
         shapes.append(Words(start + room + 1, line, total, words_style))
@@ -155,13 +156,15 @@ def lay_life(life: Life, length: int, start: int, room: int, line: int) -> Span:
 
 
 def resampled(counts: Sequence[int], width: int) -> list[float]:
-    """Counts of slots as counts of columns: of fewer slots, each is that of its slot."""
-    if width >= len(counts):
-        return [counts[column * len(counts) // width] for column in range(width)]
-    sums = [0.0] * width
+    """Counts of slots as counts of columns, each of a slot's in proportion to what they share."""
+    slots = len(counts)
+    columns = [0.0] * width
     for slot, count in enumerate(counts):
-        sums[slot * width // len(counts)] += count
-    return sums
+        begin, end = slot * width, (slot + 1) * width  # a column is as long as there are slots
+        for column in range(begin // slots, -(-end // slots)):
+            shared = min(end, (column + 1) * slots) - max(begin, column * slots)
+            columns[column] += count * shared / width
+    return columns
 
 
 def widest(texts: Sequence[str]) -> int:

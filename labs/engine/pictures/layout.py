@@ -35,12 +35,14 @@ NARROWEST = 40
 DOOR_WIDTH = 11
 PLACES = 5  # of a queue that are drawn
 STATE_WIDTH = PLACES + 9
-REUSEADDR = "SO_REUSEADDR"
 MOST_LANES = 4
 MOST_ATTEMPTS = 6
 MOST_QUEUES = 10
 MOST_FIGURES = 12
 GAP = 2
+TITLE_ENDS = 6  # of a frame's upper edge, which its title leaves free
+FEWEST = 6  # cells for who holds a socket, beside its owner
+COMPACT = 36  # cells; where a socket has fewer, its queue is a number alone
 WILD = {"0.0.0.0": "0.0.0.0", "::": "[::]"}
 
 
@@ -127,8 +129,9 @@ class HostLayout:
             self._draw_door(door, [each for each in shown if self._is_at(each, door)])
         self._draw_rest(shown)
         height = sheet.row - top + 1
-        title = f"{host.name}  {host.addresses[0]}"
-        frame = Box(self._left, top, sheet.columns - self._left, height, "host", title)
+        width = sheet.columns - self._left
+        title = shorten(f"{host.name}  {host.addresses[0]}", width - TITLE_ENDS)
+        frame = Box(self._left, top, width, height, "host", title)
         sheet.shapes.insert(place, frame)
         sheet.row += 1
 
@@ -178,7 +181,7 @@ class HostLayout:
             self._write(self._inner, counts, "dim")
         self._draw_rows(attempts, self._inner)
         sheet.row = max(sheet.row, top + 3)
-        is_open = any(queue.listens or door.protocol == "udp" for queue in door.queues)
+        is_open = any(queue.is_open for queue in door.queues)
         style = "open" if is_open else "bound" if door.queues else "shut"
         height = sheet.row - top
         words = Words(self._left + 1, top + 1, f"{door.protocol} {door.port}".center(9), style)
@@ -198,8 +201,9 @@ class HostLayout:
         for queue in queues:
             self._draw_queue(queue, self._inner + GAP, self._right - GAP)
         owner = f"{first.owner}/{first.uid}" if first.owner else str(first.uid)
-        title = self._say("reuseport group of {owner}", {"owner": owner})
         width = self._right - self._inner
+        title = self._say("reuseport group of {owner}", {"owner": owner})
+        title = shorten(title, width - TITLE_ENDS)
         box = Box(self._inner, top, width, sheet.row - top + 1, "group", title)
         sheet.shapes.insert(place, box)
         sheet.row += 1
@@ -207,51 +211,65 @@ class HostLayout:
     def _draw_queue(self, queue: Queue, column: int, right: int) -> None:
         """A socket's address, its accept queue, its owner where that is another, who holds it."""
         sheet, row = self._sheet, self._sheet.row
-        width = 11 if right - column > 44 else 9
         address = WILD.get(queue.address, queue.address)
-        sheet.shapes.append(Words(column, row, shorten(address, width)))
-        column += width + 1
-        self._draw_state(queue, column)
-        column += STATE_WIDTH
+        if right - column < COMPACT:
+            state = self._state_text(queue)
+            shown = f"{shorten(address, 9)} {state}"
+            sheet.shapes.append(Words(column, row, shown, "" if queue.waiting else "dim"))
+            column += cell_width(shown) + 1
+        else:
+            width = 11 if right - column > 44 else 9
+            sheet.shapes.append(Words(column, row, shorten(address, width)))
+            self._draw_state(queue, column + width + 1)
+            column += width + 1 + STATE_WIDTH
         if any(figure.user != queue.user for figure in queue.holders) or not queue.holders:
-            column = self._draw_owner(queue, column)
+            column = self._draw_owner(queue, column, right)
         column = self._draw_holders(queue.holders, column, right)
-        if queue.reuseaddr and column + cell_width(REUSEADDR) <= right:
-            sheet.shapes.append(Words(column, row, REUSEADDR, "dim"))
+        # Of a group all have SO_REUSEPORT, and its frame says so.
+        options = [name for name in queue.options if not (queue.group and name == "SO_REUSEPORT")]
+        for option in options:
+            if column + cell_width(option) <= right:
+                sheet.shapes.append(Words(column, row, option, "dim"))
+                column += cell_width(option) + GAP
         sheet.row += 1
 
     def _draw_state(self, queue: Queue, column: int) -> None:
         """The accept queue of a listener; how many bytes wait at another socket."""
         shapes, row = self._sheet.shapes, self._sheet.row
+        style = "" if queue.waiting and queue.listens else "dim"
         if queue.listens:
-            taken = min(PLACES, queue.waiting)
-            text = f"{queue.waiting}/{queue.backlog}"
-            shapes.append(Gauge(column, row, PLACES, taken))
-            shapes.append(Words(column + PLACES + 1, row, text, "" if taken else "dim"))
-            return
-        text = self._say("bound")
-        if queue.waiting:
-            text = self._say("{count} bytes", {"count": queue.waiting})
-        shapes.append(Words(column, row, shorten(text, STATE_WIDTH - 1), "dim"))
+            shapes.append(Gauge(column, row, PLACES, min(PLACES, queue.waiting)))
+            column += PLACES + 1
+        shapes.append(Words(column, row, shorten(self._state_text(queue), STATE_WIDTH - 1), style))
 
-    def _draw_owner(self, queue: Queue, column: int) -> int:
-        """The owner, where who holds the socket is somebody else."""
-        text = str(queue.uid)
-        if queue.holders:
-            text = self._say("{uid} by", {"uid": queue.uid})
+    def _state_text(self, queue: Queue) -> str:
+        if queue.listens:
+            return f"{queue.waiting}/{queue.backlog}"
+        if queue.waiting:
+            return self._say("{count} bytes", {"count": queue.waiting})
+        return self._say("bound")
+
+    def _draw_owner(self, queue: Queue, column: int, right: int) -> int:
+        """The owner, where who holds the socket is somebody else; a sign at least."""
+        uid = str(queue.uid)
+        texts = [self._say("{uid} by", {"uid": uid}), uid] if queue.holders else [uid]
+        room = right - column - 3 - FEWEST * bool(queue.holders)
+        text = next((text for text in texts if cell_width(text) <= room), "")
         self._sheet.shapes.append(Sign(column, self._sheet.row, queue.user))
         words = Words(column + 2, self._sheet.row, text, user_style(queue.user))
         self._sheet.shapes.append(words)
-        return column + 3 + cell_width(text)
+        return column + 2 + cell_width(text) + bool(text)
 
     def _draw_holders(self, holders: Sequence[Figure], column: int, right: int) -> int:
+        """Who holds a socket, as many as there is room for, and how many more there are."""
         for number, figure in enumerate(holders):
             left = len(holders) - number
-            room = right - column - (5 if left > 1 else 0)
-            if number and self._width(figure) > room:
-                self._sheet.shapes.append(Words(column, self._sheet.row, f"+{left}", "dim"))
-                return column + 4
-            column = self._draw_figure(figure, column, right, with_uid=False) + GAP
+            rest = GAP + len(f"+{left - 1}") if left > 1 and right - column > FEWEST else 0
+            if number and self._width(figure) > right - column - rest:
+                words = Words(column, self._sheet.row, shorten(f"+{left}", right - column), "dim")
+                self._sheet.shapes.append(words)
+                return column + cell_width(words.text) + GAP
+            column = self._draw_figure(figure, column, right - rest, with_uid=False) + GAP
         return column
 
     # --- processes and what they tried ---
@@ -307,7 +325,7 @@ class HostLayout:
         sheet, row = self._sheet, self._sheet.row
         text, outside = self._fit_figure(figure, right - column, with_uid=with_uid)
         width = cell_width(text) + 2
-        if outside:
+        if figure.inner is not None:
             sheet.shapes.append(Box(column, row, width + 2, 1, "namespace"))
             column += 1
         sheet.shapes.append(Sign(column, row, figure.user))
@@ -315,17 +333,14 @@ class HostLayout:
         column += width
         if outside:
             sheet.shapes.append(Words(column + 2, row, outside, "dim"))
-            column += 2 + cell_width(outside)
-        return column
+        return column + outside_width(figure, outside)
 
     def _fit_figure(self, figure: Figure, room: int, *, with_uid: bool) -> tuple[str, str]:
         """What fits into so many cells: a process, and its uid outside its user namespace."""
-        texts = self._figure_texts(figure, with_uid=with_uid)
-        for text, outside in texts:
-            if self._cells(text, outside) <= room:
+        for text, outside in self._figure_texts(figure, with_uid=with_uid):
+            if cells(figure, text, outside) <= room:
                 return text, outside
-        text, outside = texts[-1]
-        return shorten(text, max(room - self._cells("", outside), 3)), outside
+        return shorten(figure.name, max(room - cells(figure, "", ""), 1)), ""
 
     def _figure_texts(self, figure: Figure, *, with_uid: bool) -> list[tuple[str, str]]:
         """The same, from the longest to the shortest."""
@@ -338,10 +353,7 @@ class HostLayout:
         return [(figure.name, "")]
 
     def _width(self, figure: Figure, *, with_uid: bool = False) -> int:
-        return self._cells(*self._figure_texts(figure, with_uid=with_uid)[0])
-
-    def _cells(self, text: str, outside: str) -> int:
-        return cell_width(text) + 2 + (4 + cell_width(outside) if outside else 0)
+        return cells(figure, *self._figure_texts(figure, with_uid=with_uid)[0])
 
     # --- text ---
 
@@ -395,6 +407,19 @@ def make_label(attempt: Attempt, room: int) -> str:
         if cell_width(text) <= room:
             return text
     return shorten(result or name, room)
+
+
+def cells(figure: Figure, text: str, outside: str) -> int:
+    """The cells of a process that is shown in these words."""
+    is_framed = figure.inner is not None
+    return 2 + cell_width(text) + is_framed + outside_width(figure, outside)
+
+
+def outside_width(figure: Figure, outside: str) -> int:
+    """The cells from the end of a process's name to the end of what is said of it."""
+    if outside:
+        return 2 + cell_width(outside)
+    return int(figure.inner is not None)
 
 
 def user_style(user: int) -> str:

@@ -31,12 +31,14 @@ class Figure:
 class Queue:
     """A socket that is bound: a listener with its accept queue, or another one.
 
-    `user` and `uid` are its owner's, `waiting` the connections in the queue (or the bytes of a
-    socket that does not listen), of at most `backlog`.
+    Who comes to the port can reach it where it `is_open`: a listener, or one of UDP. `user` and
+    `uid` are its owner's, `waiting` the connections in the queue (or the bytes of a socket that
+    does not listen), of at most `backlog`.
     """
 
     address: str
     listens: bool
+    is_open: bool
     waiting: int
     backlog: int
     user: int
@@ -48,8 +50,17 @@ class Queue:
 
     @property
     def group(self) -> tuple[str, int] | None:
-        """What is the same for all of a reuseport group; None for a socket without the option."""
-        return (self.address, self.uid) if self.reuseport else None
+        """What is the same for all of a reuseport group; None for a socket that is in none.
+
+        One of TCP joins by listen(2), whatever options it was bound with.
+        """
+        return (self.address, self.uid) if self.reuseport and self.is_open else None
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options that it has, by their names in socket(7)."""
+        named = {"SO_REUSEADDR": self.reuseaddr, "SO_REUSEPORT": self.reuseport}
+        return tuple(name for name, is_set in named.items() if is_set)
 
 
 @dataclass(frozen=True)

@@ -67,12 +67,7 @@ def tell_queue(queue: Queue, say: Say) -> str:
         if queue.listens
         else "socket of {owner} bound to {address}, held by {holders}"
     )
-    options = [
-        name
-        for name, is_set in (("SO_REUSEADDR", queue.reuseaddr), ("SO_REUSEPORT", queue.reuseport))
-        if is_set
-    ]
-    return ", ".join([say(template, values), *options])
+    return ", ".join([say(template, values), *queue.options])
 
 
 def tell_attempt(attempt: Attempt, say: Say) -> str:
@@ -92,13 +87,11 @@ def tell_attempt(attempt: Attempt, say: Say) -> str:
 def tell_chart(chart: Chart, say: Say) -> str:
     """What was measured."""
     match chart:
-        case Bars(bars=parts) | Strips(strips=parts):
+        case Bars(bars=parts):
             shown = ", ".join(f"{say(name)} {value:g}" for name, value in parts)
+        case Strips(strips=parts):
+            shown = ", ".join(f"{name} {value:g}" for name, value in parts)
+            return say("{what}. Wake-ups: {parts}.", {"what": chart.what, "parts": shown})
         case Course():
-            shown = ", ".join(
-                f"{say(name)} {sum(counts)}"
-                for name, counts in zip(
-                    OUTCOMES, zip(*chart.timeline.slots, strict=True), strict=True
-                )
-            )
+            shown = ", ".join(f"{say(name)} {sum(chart.counts(name))}" for name in OUTCOMES)
     return f"{chart.what}: {shown}."
