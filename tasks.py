@@ -33,6 +33,7 @@ LAB_HELP = {
     "html": "write a page to look at, with all that was shown, to FILE; - is standard output",
     "seed": "vary ports, uids and addresses by this number; the same number, the same run",
     "dry": "print the plan and start nothing",
+    "picture": "draw hosts, ports and who tried what after each step",
     "predict": "ask before each step what it will come to, and compare",
     "pause": "stop before each step, to look around from a second terminal",
     "lang": "the language of what is shown: en (the default) or zh",
@@ -147,6 +148,7 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
         html: str | None = None,
         seed: str | None = None,
         dry: bool = False,
+        picture: bool = False,
         predict: bool = False,
         pause: bool = False,
         lang: str = "en",
@@ -155,8 +157,8 @@ def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
 
         plan = dry or is_dry(context)
         number = read_number("seed", seed)
-        options = Options(backend, number, plan, pause, json, kernel, lang, predict, junit, html)
-        return run_labs(labs, options)
+        how = backend, number, plan, pause, json, kernel, lang, predict, junit, html, picture
+        return run_labs(labs, Options(*how))
 
     run.__doc__ = shows
     return command(run, name, LAB_HELP)

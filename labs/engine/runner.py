@@ -96,6 +96,7 @@ class Options:
     predict: bool = False
     junit: str | None = None
     html: str | None = None
+    picture: bool = False
 
     @property
     def takes_output(self) -> bool:
@@ -152,6 +153,7 @@ def check_options(options: Options) -> None:
     if options.dry:
         nothing = {
             "there is nothing to pause": options.pause,
+            "there is nothing to draw": options.picture,
             "there is nothing to predict": options.predict,
             "there is nothing to report": bool(options.junit or options.html),
         }
@@ -316,6 +318,10 @@ def predicting(labs: Sequence[Scenario], asker: Asker, views: Sequence[View]) ->
 
 def make_terminal_view(options: Options) -> View:
     """The terminal view; on standard error where a document goes to standard output."""
+    if options.picture:
+        from labs.engine.views.picture import PictureView
+
+        return PictureView(terminal_stream(options))
     from labs.engine.views.terminal import TerminalView
 
     return TerminalView(terminal_stream(options))

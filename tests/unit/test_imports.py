@@ -18,7 +18,7 @@ ADAPTERS = {
         f"labs.engine.views.{view}"
         for view in (
             *("classroom", "content", "exercise", "grades", "matrix", "progress"),
-            *("pane", "question", "terminal", "verdicts"),
+            *("pane", "picture", "question", "terminal", "verdicts"),
         )
     },
     "textual": {
@@ -123,6 +123,7 @@ def test_a_view_knows_neither_labs_nor_backends() -> None:
         "kernels.comparison",
         "rulings",
         "translation",
+        "users",
         "version",
         "views.classroom",
     }
@@ -202,7 +203,8 @@ def check_width(file: str, name: str) -> None:
 
 
 def test_a_picture_knows_the_model_and_no_library() -> None:
-    allowed = ("labs.engine.model", "labs.engine.pictures", "labs.engine.strace")
+    names = "model", "pictures", "strace", "users"
+    allowed = tuple(f"labs.engine.{name}" for name in names)
     for name, imported in imports("labs.engine.pictures"):
         if imported.startswith("labs"):
             assert imported.startswith((*allowed, "labs.engine.translation")), f"{name}: {imported}"

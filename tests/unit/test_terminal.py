@@ -14,6 +14,7 @@ from labs.engine.model import (
     Evidence,
     Failed,
     Finding,
+    HostOpened,
     Measured,
     Ok,
     Predicted,
@@ -32,6 +33,7 @@ from labs.engine.model import (
     Verdict,
 )
 from labs.engine.views.digest import grouped
+from labs.engine.views.picture import PictureView
 from labs.engine.views.terminal import TerminalView, aligned
 
 ALICE = Credentials(64001, 64001, 64001, 64001)
@@ -334,3 +336,22 @@ def test_a_run_that_ends_early_counts_what_it_had() -> None:
 def test_without_predictions_nothing_is_said_of_them() -> None:
     assert "predictions" not in show(one_step())
     assert "you " not in show(one_step())
+
+
+# --- pictures -----------------------------------------------------------------------------
+
+
+def test_with_pictures_a_step_is_drawn_where_its_tables_would_be() -> None:
+    stream = Terminal()
+    view = PictureView(stream)
+    server = HostOpened("server", "10.77.0.2", "fd00::2", "")
+    ended = StepEnded(1, Succeeded(), Verdict.PASSED, (Evidence("server", (LISTENER,), ()),))
+    bind = CallMade("alice", 64001, "bind(3, 0.0.0.0:80)", "-1 EADDRINUSE (No)", "EADDRINUSE")
+    started = ProcessStarted("alice", "server", "alice", 2, ALICE)
+    step = StepStarted(1, "A step", Ok(), "Because.")
+    for event in (RUN, server, started, step, bind, ended, RunEnded(0)):
+        view(event)
+    text = stream.getvalue()
+    assert "server  10.77.0.2" in text
+    assert "sock_diag" not in text
+    assert "✘───" in text

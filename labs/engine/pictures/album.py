@@ -30,6 +30,7 @@ from labs.engine.pictures.scene import (
     Target,
 )
 from labs.engine.strace import show_address
+from labs.engine.users import number_users
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from labs.engine.pictures.chart import Chart, Life
 
 MOST_DOORS = 4
-FAMILIAR = ("alice", "bob", "root")
 WILDCARDS = ("0.0.0.0", "::", "127.0.0.1", "::1")
 EXECUTED = ("execve(", "write(2, ", "+++ ")  # what is told of programs that no agent drives
 # Calls by which a process begins to serve, and by which it ends.
@@ -114,14 +114,8 @@ class Album:
 
     def _start(self, event: ProcessStarted) -> None:
         self._processes[event.process] = event
-        self._users.setdefault(event.user, self._number(event.user))
+        self._users = number_users([*self._users, event.user])
         self._descriptors.copy(event.parent, event.process)
-
-    def _number(self, user: str) -> int:
-        """The same for those whom most runs have; others from there on, as they come."""
-        if user in FAMILIAR:
-            return FAMILIAR.index(user)
-        return len(FAMILIAR) + sum(name not in FAMILIAR for name in self._users)
 
     def _take_call(self, event: CallMade) -> None:
         process = self._processes.get(event.process)

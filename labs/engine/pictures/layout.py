@@ -280,7 +280,7 @@ class HostLayout:
     def _draw_rows(self, attempts: Sequence[Attempt], column: int) -> None:
         """Rows of an arrow, what was called, and who called it."""
         names = max((self._width(each.figure, with_uid=True) for each in attempts), default=0)
-        room = max(self._right - column - names - 9, 12)
+        room = self._right - column - names - 9
         labels = [make_label(attempt, room) for attempt in attempts]
         width = max(map(cell_width, labels), default=0)
         for attempt, label in zip(attempts, labels, strict=True):
@@ -402,11 +402,12 @@ def make_label(attempt: Attempt, room: int) -> str:
     times = f" × {attempt.count}" if attempt.count > 1 else ""
     result = attempt.errno or ("" if attempt.target else "OK")
     end = f"  {result}" if result else ""
-    name = attempt.shown.partition(" ")[0]
+    names = [call.partition(" ")[0] for call in attempt.shown.split(", ")]
+    name = ", ".join(names)
     for text in (f"{attempt.shown}{times}{end}", f"{name}{times}{end}", f"{name}{end}"):
         if cell_width(text) <= room:
             return text
-    return shorten(result or name, room)
+    return result or names[0]
 
 
 def cells(figure: Figure, text: str, outside: str) -> int:

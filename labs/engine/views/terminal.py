@@ -35,6 +35,7 @@ from labs.engine.model import (
     Verdict,
 )
 from labs.engine.translation import Translation, read_translation
+from labs.engine.users import number_users
 from labs.engine.views.digest import (
     COLUMNS,
     acting_uids,
@@ -65,8 +66,8 @@ TEXT_WIDTH = 88
 PLAIN_WIDTH = 120
 WORDS = Path(__file__).parent  # where the translation of what stands here is
 
-# Users in order of appearance; always beside their names, and apart for colour-blind eyes.
-USER_STYLES = ("cyan", "yellow", "magenta", "blue")
+# Users by their numbers; always beside their names, and apart for colour-blind eyes.
+USER_STYLES = ("cyan", "yellow", "magenta", "blue", "bright_cyan", "bright_yellow")
 
 
 class PipeConsole(Console):
@@ -222,8 +223,7 @@ class TextView:
         self._steps[event.number] = event.verdict
         calls = self._calls
         self._print_calls()
-        for evidence in event.evidence:
-            self._print_sockets(evidence)
+        self._print_evidence(event)
         self._print_credentials(event.evidence, calls)
         self._print_outcome(step, event)
         self._score.take(event)
@@ -289,6 +289,10 @@ class TextView:
 
     # --- evidence ---
 
+    def _print_evidence(self, event: StepEnded) -> None:
+        for evidence in event.evidence:
+            self._print_sockets(evidence)
+
     def _print_sockets(self, evidence: Evidence) -> None:
         if not evidence.sockets:
             return
@@ -329,7 +333,7 @@ class TextView:
     def _style_of(self, user: str) -> str:
         if not user:
             return ""
-        return USER_STYLES[self._users().index(user) % len(USER_STYLES)]
+        return USER_STYLES[number_users(self._users())[user] % len(USER_STYLES)]
 
     def _print_text(self, text: str, style: str = "") -> None:
         for line in self._console.indented(Text(text, style)):
