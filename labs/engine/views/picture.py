@@ -31,7 +31,7 @@ class PictureView(TerminalView):
 
     def _print_evidence(self, event: StepEnded) -> None:
         picture = self._album.picture
-        if picture.is_empty:
+        if not event.evidence or picture.is_empty:  # nobody has looked after that
             return
         columns = min(self._console.width, TEXT_WIDTH) - INDENT
         self._print()
