@@ -24,6 +24,7 @@ from labs.engine.prediction import choices
 
 SECONDS = 60.0  # for what takes one
 INTERVAL = 0.01
+SETTLED = 1.0
 NARROW, WIDE = (80, 24), (140, 40)
 
 # What differs from run to run; each is replaced by a word that takes as many columns.
@@ -63,9 +64,19 @@ class Course:
         """Press keys, one after the other."""
         await self.pilot.press(*keys)
 
-    async def until(self, condition: Callable[[], object], what: str) -> None:
+    async def settle(self) -> None:
+        """Wait until the screen has not changed for a while."""
+        before, since = self.text, time.monotonic()
+        while time.monotonic() < since + SETTLED:
+            await self.pilot.pause(INTERVAL)
+            if self.text != before:
+                before, since = self.text, time.monotonic()
+
+    async def until(
+        self, condition: Callable[[], object], what: str, seconds: float = SECONDS
+    ) -> None:
         """Wait for a condition."""
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"waited in vain: {what}\n{self.text}"
             await self.pilot.pause(INTERVAL)

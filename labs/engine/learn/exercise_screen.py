@@ -15,7 +15,7 @@ from labs.engine.learn.editor import edit, find_editor
 from labs.engine.learn.keys import add_key
 from labs.engine.learn.pages import OF_AN_EXERCISE
 from labs.engine.learn.panes import TextPane
-from labs.engine.learn.run_screen import BUSY, STEPS, TEXT, Manner, RunScreen
+from labs.engine.learn.run_screen import BUSY, TEXT, Manner, RunScreen
 from labs.engine.learn.story import Phase
 from labs.engine.translation import read_translation
 from labs.engine.views.exercise import read_page
@@ -231,4 +231,3 @@ class ExerciseScreen(RunScreen):
         self._read_entry()
         if self.story.status == ExitStatus.PASSED:
             self._is_watching = False
-        self.show_pane(STEPS)

@@ -149,15 +149,11 @@ class RunScreen(CourseScreen):
             self._take(Ended(error.status, error.message, error.hint))
         finally:
             await running.stop()
-        if self.has_left:
-            return
-        if self.story.phase in BUSY:
+        if not self.has_left and self.story.phase in BUSY:
             self.story.phase = Phase.STOPPED
             self.query_one(QuestionBox).display = False
-        self.has_ended()
-        self.refresh_text()
-        self.refresh_word()
-        self.show_pane(self._pane)
+            self.show_pane(self._pane)
+            self.refresh_word()
 
     def _take(self, message: Message) -> None:
         self.story.take(message)
@@ -168,8 +164,13 @@ class RunScreen(CourseScreen):
             case PredictionsAsked(steps, offered):
                 self.show_pane(STEPS)
                 self.query_one(QuestionBox).ask(steps, offered)
-            case Ended() | Untouched():
+            case Untouched():
+                pass  # its end comes with the next message
+            case Ended():
                 self.query_one(QuestionBox).display = False
+                self.has_ended()
+                self.refresh_text()
+                self.show_pane(self._pane)
             case _:
                 self._show(message)
                 return
