@@ -26,6 +26,8 @@ FOREIGN = ("SO_J1939_", "SO_VM_SOCKETS_")  # of other levels, with the same numb
 NAMELESS = {(socket.IPPROTO_IP, 49): "IP_MULTICAST_ALL"}  # Python has no name for it
 SHOWN_COUNTS = 3
 CLONE_NEWNET = 0x40000000
+# How what is told of programs begins that no agent drives: they say no uid with it.
+TOLD = ("execve(", "write(2, ", "+++ ")
 MANY_CHARACTERS = 32
 MOST_WORDS = 200  # characters of a line that a program has written
 TIMEOUTS = {int(socket.SO_RCVTIMEO), int(socket.SO_SNDTIMEO)}  # options that are a struct timeval

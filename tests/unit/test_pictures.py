@@ -13,6 +13,7 @@ from labs.engine.catalogue import find_labs
 from labs.engine.layout import Layout
 from labs.engine.model import (
     OUTCOMES,
+    Broken,
     CallMade,
     Credentials,
     Event,
@@ -69,12 +70,13 @@ def process(name: str, uid: int) -> ProcessEvidence:
     return ProcessEvidence(name, Credentials(uid, uid, uid, uid), 0)
 
 
+STEP = StepStarted(1, "Two ask", Ok(), "Because.")
 SETUP: list[Event] = [
     RunStarted("trial", "A trial", "", "0", "fake", "6.1", "", None, "now"),
     HostOpened("server", ADDRESS, "fd00::2", ""),
     started("alice", ALICE, "alice"),
     started("bob", BOB, "bob"),
-    StepStarted(1, "Two ask", Ok(), "Because."),
+    STEP,
 ]
 PROCESSES = (process("alice", ALICE), process("bob", BOB))
 
@@ -169,6 +171,44 @@ def test_a_user_namespace_is_a_frame_with_the_uid_inside_and_outside() -> None:
     (figure,) = [attempt.figure for attempt in picture.hosts[0].attempts]
     assert (figure.inner, figure.uid) == (0, BOB)
     assert "┊▲ bob/0┊ 64002 outside" in text_of(picture)
+
+
+def test_who_changes_its_uid_is_shown_with_the_one_that_it_had_when_it_called() -> None:
+    root = started("root", 0, "root")
+    drop = CallMade("root", BOB, f"setuid({BOB})", "0", "")
+    seen = Evidence("server", (listener("root", uid=0, user="root"),), (process("root", BOB),))
+    picture = look(root, *bind("root", 0), drop, StepEnded(1, Succeeded(), Verdict.PASSED, (seen,)))
+    (host,) = picture.hosts
+    assert {(attempt.figure.uid, attempt.figure.user) for attempt in host.attempts} == {(0, 2)}
+    ((holder,),) = (queue.holders for door in host.doors for queue in door.queues)
+    assert (holder.uid, holder.inner) == (BOB, None)
+
+
+def test_who_changes_its_uid_has_no_user_namespace_before_the_kernel_shows_one() -> None:
+    album = Album()
+    take = CallMade("bob", ALICE, f"seteuid({ALICE})", "0", "")
+    for event in (*SETUP, ended(listener("alice")), replace(STEP, number=2), take):
+        album(event)
+    album(StepEnded(2, Broken("it died"), Verdict.FAILED, ()))
+    (bob,) = (figure for figure in album.picture.hosts[0].figures if figure.name == "bob")
+    assert (bob.uid, bob.inner) == (ALICE, None)
+
+
+def test_a_uid_that_the_run_does_not_name_is_nobodys() -> None:
+    root = started("root", 0, "root")
+    drop = CallMade("root", 33, "setuid(33)", "0", "")
+    seen = Evidence("server", (), (process("root", 33),))
+    picture = look(root, drop, StepEnded(1, Succeeded(), Verdict.PASSED, (seen,)))
+    assert "○ root/33" in text_of(picture)
+
+
+def test_what_is_bound_in_another_network_namespace_is_at_no_door_of_the_host() -> None:
+    leave = CallMade("bob", BOB, "unshare(CLONE_NEWNET)", "0", "")
+    away = look(leave, *bind("bob", BOB), ended(listener("alice")))
+    assert [attempt.target for attempt in away.hosts[0].attempts] == [None, None]
+    assert "bind 0.0.0.0:8080, listen  OK ── ▲ bob" in text_of(away)
+    back = look(leave, CallMade("bob", BOB, "setns()", "0", ""), *bind("bob", BOB, "EADDRINUSE"))
+    assert [door.port for door in back.hosts[0].doors] == [8080]
 
 
 def test_connections_are_counted_by_their_state() -> None:
@@ -310,6 +350,38 @@ def test_a_load_is_a_timeline_of_who_served_and_what_was_lost() -> None:
     text = text_of(picture)
     assert "refused" in text
     assert "timed out" not in text
+
+
+def lives_of(*events: Event) -> list[tuple[str, int | None, int | None]]:
+    chart = chart_of(LOST, *events).chart
+    assert isinstance(chart, Course)
+    return [(life.name, life.begun, life.ended) for life in chart.lives]
+
+
+def test_who_closes_a_connection_or_listens_on_a_unix_socket_serves_as_before() -> None:
+    others = [
+        CallMade("alice", ALICE, "accept(3)", "4", "", 1050),
+        CallMade("alice", ALICE, "close(4)", "0", "", 1060),
+        CallMade("bob", BOB, "socket(AF_UNIX, SOCK_STREAM, 0)", "5", "", 1100),
+        CallMade("bob", BOB, 'bind(5, "@handover")', "0", "", 1100),
+        CallMade("bob", BOB, "listen(5, 128)", "0", "", 1100),
+        CallMade("bob", BOB, 'exec("/bin/sleep", ["/bin/sleep", "60"])', "0", "", 1200),
+    ]
+    assert lives_of(*bind("alice", ALICE, at=500), *others) == [("alice", None, None)]
+    close = CallMade("alice", ALICE, "close(3)", "0", "", 1200)
+    assert lives_of(*bind("alice", ALICE, at=500), *others, close) == [("alice", None, 200)]
+
+
+def test_a_load_that_began_in_an_earlier_step_is_one_at_its_port() -> None:
+    load = CallMade("bob", BOB, "load(127.0.0.1:8080, 9, 9)", "0", "", 900)
+    album = Album()
+    before = [*SETUP, *bind("alice", ALICE, at=500), load, ended(listener("alice"))]
+    killed = CallMade("alice", ALICE, "+++ killed by SIGKILL +++", "", "", 1150)
+    stop = CallMade("bob", BOB, "stop()", "asked 10", "", 1400)
+    for event in (*before, replace(STEP, number=2), killed, stop, ended(quantity=LOST)):
+        album(event)
+    assert isinstance(album.picture.chart, Course)
+    assert [(life.name, life.ended) for life in album.picture.chart.lives] == [("alice", 150)]
 
 
 @pytest.mark.parametrize("width", [7, 59, 60, 61, 120, 125])

@@ -19,18 +19,17 @@ from labs.engine.model import (
 )
 from labs.engine.pictures.calls import DRAWN, Descriptors, read_call
 from labs.engine.pictures.chart import Moment, find_lives, make_chart
+from labs.engine.pictures.people import People
 from labs.engine.pictures.scene import (
     NOBODY,
     Attempt,
     Door,
-    Figure,
     HostFrame,
     Picture,
     Queue,
     Target,
 )
 from labs.engine.strace import show_address
-from labs.engine.users import number_users
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,23 +40,23 @@ if TYPE_CHECKING:
 
 MOST_DOORS = 4
 WILDCARDS = ("0.0.0.0", "::", "127.0.0.1", "::1")
-EXECUTED = ("execve(", "write(2, ", "+++ ")  # what is told of programs that no agent drives
 # Calls by which a process begins to serve, and by which it ends.
-BEGINNINGS = ("listen", "serve", "recv_fds", "exec")
+BEGINNINGS = ("listen", "serve", "exec")
 ENDINGS = ("stop", "exit", "close", "drain")
+OF_LISTENERS = ("listen", "close", "drain")  # which of them are so for a listener alone
 
 
 @dataclass(frozen=True)
 class State:
-    """What a host's evidence came to: its bound sockets, and connections by what they have."""
+    """What a host's evidence came to: bound sockets, connections by what they have, processes."""
 
     bound: tuple[tuple[str, int, Queue], ...]
     connections: Mapping[tuple[str, int, str], int]
     peers: Mapping[tuple[str, int, Address, str], int]
-    uids: Mapping[str, int]
+    processes: frozenset[str]
 
 
-NOTHING = State((), {}, {}, {})
+NOTHING = State((), {}, {}, frozenset())
 
 
 class Album:
@@ -90,73 +89,84 @@ class Album:
 
     def user(self, process: str) -> int:
         """The number of the user that a process has now, by which its sign and colour go."""
-        return self._figure(process, self._uid(process)).user
+        return self._people.figure(process).user
 
     # --- what comes ---
 
     def _begin(self) -> None:
         self._hosts: dict[str, tuple[str, str]] = {}
         self._processes: dict[str, ProcessStarted] = {}
-        self._users: dict[str, int] = {}
-        self._owners: dict[int, int] = {}  # the number of the user who has a uid
+        self._people = People()
         self._ports: set[int] = set()  # that a call was aimed at, in any step
-        self._inner: dict[str, int] = {}
+        self._loads: dict[str, int] = {}  # at which port, by who makes the requests
         self._states: dict[str, State] = {}
         self._descriptors = Descriptors()
         self._moments: list[Moment] = []
         self._begin_step()
 
     def _begin_step(self) -> None:
-        self._attempts: dict[tuple[str, str, Target | None, str], Attempt] = {}
+        self._attempts: dict[tuple[int, str, str, Target | None, str], Attempt] = {}
         self._focus: set[int] = set()
         self._touched: dict[str, None] = {}
         self._chart: Chart | None = None
 
     def _start(self, event: ProcessStarted) -> None:
         self._processes[event.process] = event
-        self._users = number_users([*self._users, event.user])
+        self._people.start(event)
         self._descriptors.copy(event.parent, event.process)
 
     def _take_call(self, event: CallMade) -> None:
         process = self._processes.get(event.process)
         if process:
             self._touched[process.host] = None
-            if event.call.startswith(EXECUTED):
-                self._inner.pop(event.process, None)
-            else:
-                self._inner[event.process] = event.uid
+            self._people.hear(event)
         call = read_call(event)
         if call is None:
             self._moments.append(Moment(event.process, NOBODY, event.at, begins=False))
             return
-        if call.name in (*BEGINNINGS, *ENDINGS) and not event.errno:
-            begins = call.name in BEGINNINGS
-            socket = self._descriptors.find(event.process, call.descriptor)
-            port = socket.address[1] if socket and socket.address else None
-            self._moments.append(Moment(event.process, NOBODY, event.at, begins, port))
+        if not event.errno:
+            self._take_moment(event, call)
         self._attempt(event, call)
         if not event.errno:
             self._descriptors.take(event.process, call, event)
 
+    def _take_moment(self, event: CallMade, call: ShownCall) -> None:
+        """Whether a process begins or ends to serve by a call, or ends its load."""
+        if call.name == "stop" and event.process in self._loads:
+            self._focus.add(self._loads.pop(event.process))
+        elif call.name in (*BEGINNINGS, *ENDINGS):
+            socket = self._descriptors.find(event.process, call.descriptor)
+            if call.name == "exec":  # it serves with what it inherits
+                socket = self._descriptors.find_bound(event.process)
+            is_here = socket is not None and socket.address is not None and not socket.is_away
+            if is_here or call.name not in (*OF_LISTENERS, "exec"):
+                begins = call.name in BEGINNINGS
+                port = socket.address[1] if socket and socket.address else None
+                self._moments.append(Moment(event.process, NOBODY, event.at, begins, port))
+
     def _attempt(self, event: CallMade, call: ShownCall) -> None:
         known = self._descriptors.find(event.process, call.descriptor)
         address = call.address or (known.address if known else None)
-        protocol = known.protocol if known and known.protocol else "tcp"
-        target = self._find_target(event.process, call.name, protocol, address)
+        target = None
+        if not (known.is_away if known else self._descriptors.is_away(event.process)):
+            protocol = known.protocol if known and known.protocol else "tcp"
+            target = self._find_target(event.process, call.name, protocol, address)
         if target:
             self._focus.add(target.port)
             self._ports.add(target.port)
+            if call.name == "load" and not event.errno:
+                self._loads[event.process] = target.port
         if call.name not in DRAWN and not event.errno:
             return
         name = DRAWN.get(call.name, call.name)
         where = show_address(address) if name == "bind" and address else call.unix_name
         shown = f"{name} {where}" if where else name
-        key = (event.process, shown, target, event.errno)
+        key = (event.uid, event.process, shown, target, event.errno)
         made = self._attempts.get(key)
         if made:
             self._attempts[key] = replace(made, count=made.count + call.count)
         else:
-            figure = self._figure(event.process)
+            figure = self._people.figure(event.process, event.uid)
             self._attempts[key] = Attempt(figure, shown, target, event.errno, call.count)
 
     def _find_target(
@@ -175,6 +185,7 @@ class Album:
 
     def _end_step(self, event: StepEnded) -> None:
         for evidence in event.evidence:
+            self._people.see(evidence)
             self._touched[evidence.host] = None
             self._states[evidence.host] = self._reduce(evidence)
         outcome = event.outcome
@@ -202,27 +213,17 @@ class Album:
         # Tens of thousands, in some steps: a Counter would take twice as long.
         connections: dict[tuple[str, int, str], int] = defaultdict(int)
         peers: dict[tuple[str, int, Address, str], int] = defaultdict(int)
-        uids = {process.name: process.credentials.effective for process in evidence.processes}
-        self._learn_owners(evidence, uids)
         for socket in evidence.sockets:
             row = socket.row
             if not row.peer[1]:
-                bound.append((row.protocol, row.local[1], self._queue(socket, uids)))
+                bound.append((row.protocol, row.local[1], self._queue(socket)))
             else:
                 connections[row.protocol, row.local[1], row.state] += 1
                 peers[row.protocol, row.local[1], row.peer, row.state] += 1
-        return State(tuple(bound), connections, peers, uids)
+        names = frozenset(process.name for process in evidence.processes)
+        return State(tuple(bound), connections, peers, names)
 
-    def _learn_owners(self, evidence: Evidence, uids: Mapping[str, int]) -> None:
-        """A socket's owner is said by name; a process had its user's uid when it was first seen."""
-        for socket in evidence.sockets:
-            if socket.user in self._users:
-                self._owners[socket.row.uid] = self._users[socket.user]
-        for name, uid in uids.items():
-            if name in self._processes:
-                self._owners.setdefault(uid, self._users[self._processes[name].user])
-
-    def _queue(self, socket: SocketEvidence, uids: Mapping[str, int]) -> Queue:
+    def _queue(self, socket: SocketEvidence) -> Queue:
         row = socket.row
         return Queue(
             row.local[0],
@@ -230,24 +231,13 @@ class Album:
             row.state == "LISTEN" or row.protocol == "udp",
             row.receive_queue,
             row.send_queue,
-            self._users.get(socket.user, NOBODY),
+            self._people.number(socket.user),
             row.uid,
             socket.user,
             bool(socket.reuseaddr),
             bool(socket.reuseport),
-            tuple(self._figure(name, uids.get(name)) for name in socket.holders),
+            tuple(map(self._people.figure, socket.holders)),
         )
-
-    def _figure(self, name: str, uid: int | None = None) -> Figure:
-        started = self._processes.get(name)
-        if started is None:
-            return Figure(name, NOBODY)
-        outer = started.credentials.effective if uid is None else uid
-        inner = self._inner.get(name, outer)
-        if uid is None:  # no evidence yet, and so nothing to compare with
-            outer = inner
-        user = self._owners.get(outer, self._users[started.user])
-        return Figure(name, user, outer, None if inner == outer else inner)
 
     def _shown_hosts(self) -> list[str]:
         targets = {attempt.target.host for attempt in self._attempts.values() if attempt.target}
@@ -257,10 +247,8 @@ class Album:
     def _frame(self, host: str) -> HostFrame:
         state = self._states.get(host, NOTHING)
         attempts = tuple(
-            replace(
-                attempt, figure=self._figure(attempt.figure.name, self._uid(attempt.figure.name))
-            )
-            for attempt in self._attempts.values()
+            replace(attempt, figure=self._people.figure(attempt.figure.name, uid))
+            for (uid, *_), attempt in self._attempts.items()
             if self._host_of(attempt) == host
         )
         doors, others = self._doors(host, state)
@@ -272,7 +260,7 @@ class Album:
         for (protocol, port, peer, kind), count in state.peers.items():
             if (protocol, port) not in ports and self._is_far(host, peer):
                 elsewhere[show_address(peer), kind] += count
-        figures = tuple(self._figure(name, state.uids.get(name)) for name in idle)
+        figures = tuple(map(self._people.figure, idle))
         addresses = self._hosts[host]
         return HostFrame(host, addresses, doors, figures, attempts, elsewhere, others)
 
@@ -282,16 +270,10 @@ class Album:
             return attempt.target.host if attempt.target else ""
         return self._processes[attempt.figure.name].host
 
-    def _uid(self, process: str) -> int | None:
-        """The effective uid that the last evidence had of a process, None where it had none."""
-        started = self._processes.get(process)
-        state = self._states.get(started.host) if started else None
-        return state.uids.get(process) if state else None
-
     def _living(self, host: str, state: State) -> list[str]:
         """The processes of a host: those of its evidence, or all that were started without one."""
         if state is not NOTHING:
-            return [name for name in self._processes if name in state.uids]
+            return [name for name in self._processes if name in state.processes]
         return [name for name, started in self._processes.items() if started.host == host]
 
     def _is_far(self, host: str, peer: Address) -> bool:

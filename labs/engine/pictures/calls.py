@@ -14,6 +14,8 @@ ADDRESS = re.compile(r"(?:\[([0-9a-fA-F:.%]+)\]|(\d+\.\d+\.\d+\.\d+)):(\d+)")
 NAME = re.compile(r"(\w+)\((\d*)")
 DESCRIPTOR = re.compile(r"\d+")
 UNIX_NAME = re.compile(r'\(\d+, "([^"]+)"\)')  # of unix(7)
+NEW_NETWORK = "CLONE_NEWNET"
+INTERNET = "AF_INET"  # or AF_INET6
 KINDS = {"SOCK_STREAM": "tcp", "SOCK_DGRAM": "udp"}
 # Calls that are drawn where they succeed too; others are drawn where they are refused.
 DRAWN = {
@@ -32,10 +34,14 @@ ASKED = re.compile(r"asked (\d+)")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A process's socket: its protocol, and the address that it was bound to, None for none."""
+    """A process's socket: its protocol, and the address that it was bound to, None for none.
+
+    It `is_away` where it belongs to a network namespace that is no host's.
+    """
 
     protocol: str
     address: tuple[str, int] | None = None
+    is_away: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,21 +94,38 @@ class Descriptors:
 
     def __init__(self) -> None:
         self._endpoints: dict[str, dict[int, Endpoint]] = {}
+        self._away: set[str] = set()  # who has left its host's network namespace
 
     def copy(self, parent: str, child: str) -> None:
         """A child has what its parent has at that moment: fork(2)."""
         self._endpoints[child] = dict(self._endpoints.get(parent, {}))
+        if parent in self._away:
+            self._away.add(child)
 
     def find(self, process: str, descriptor: int | None) -> Endpoint | None:
         """The socket of a descriptor, None where it is not known."""
         return None if descriptor is None else self._endpoints.get(process, {}).get(descriptor)
 
+    def find_bound(self, process: str) -> Endpoint | None:
+        """The first socket of a process that was bound, None where it has none."""
+        own = self._endpoints.get(process, {}).values()
+        return next((endpoint for endpoint in own if endpoint.address), None)
+
+    def is_away(self, process: str) -> bool:
+        """Whether sockets that a process makes now belong to no host."""
+        return process in self._away
+
     def take(self, process: str, call: ShownCall, made: CallMade) -> None:
         """Learn from a call that succeeded."""
         own = self._endpoints.setdefault(process, {})
-        if call.name == "socket" and DESCRIPTOR.fullmatch(made.result):
+        if call.name == "unshare" and NEW_NETWORK in made.call:
+            self._away.add(process)
+        elif call.name == "setns":
+            # Without a process whose namespace it joins, it comes back.
+            (self._away.discard if call.descriptor is None else self._away.add)(process)
+        elif call.name == "socket" and INTERNET in made.call and DESCRIPTOR.fullmatch(made.result):
             kind = next((name for text, name in KINDS.items() if text in made.call), "")
-            own[int(made.result)] = Endpoint(kind)
+            own[int(made.result)] = Endpoint(kind, is_away=process in self._away)
         elif call.descriptor is None:
             return
         elif call.name == "bind" and call.address:

@@ -72,9 +72,11 @@ def tell_queue(queue: Queue, say: Say) -> str:
 
 def tell_attempt(attempt: Attempt, say: Say) -> str:
     """What a process called, and what came of it."""
+    figure = attempt.figure
+    uid = figure.uid if figure.inner is None else figure.inner
     values = {
-        "name": attempt.figure.name,
-        "uid": attempt.figure.uid if attempt.figure.inner is None else attempt.figure.inner,
+        "name": figure.name,
+        "uid": "?" if uid is None else uid,
         "call": attempt.shown,
         "result": attempt.errno or "OK",
         "count": attempt.count,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labs.engine.capabilities import capability_names
-from labs.engine.strace import show_address
+from labs.engine.strace import TOLD, show_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 MANY_CALLS = 12
 COLUMNS = ("socket", "state", "owner", "held by", "reuse", "queue", "inode")
-EXECUTED = ("execve(", "write(2, ", "+++ ")  # what is told of programs that no agent drives
 
 
 def condensed(calls: Sequence[CallMade]) -> list[tuple[CallMade, int]]:
@@ -114,7 +113,7 @@ def acting_uids(calls: Iterable[CallMade]) -> Mapping[str, int]:
 
     What has taken a process's place has uids of its own by then, and is left out.
     """
-    return {call.process: call.uid for call in calls if not call.call.startswith(EXECUTED)}
+    return {call.process: call.uid for call in calls if not call.call.startswith(TOLD)}
 
 
 def is_mixed(process: ProcessEvidence) -> bool:
