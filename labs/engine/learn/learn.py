@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from labs.engine.learn.app import CourseApp
     from labs.engine.script import Lab
 
+# How often Textual looks whether there is something to draw: with its usual 60 a key has to wait.
+SCREENS_A_SECOND = "200"
+SWITCH_INTERVAL = 0.0005  # seconds that a thread has Python for itself while another wants it
 # Objects more than before until the youngest are looked through; that often until the older ones.
 COLLECTIONS = (20_000, 20, 50)
 
@@ -54,6 +58,7 @@ def run_learn(labs: Sequence[Lab], options: LearnOptions) -> ExitStatus:
 
 def make_app(options: LearnOptions, *, has_colour: bool) -> CourseApp:
     """The application; CannotRun where Textual is not installed, UsageError as for progress."""
+    os.environ.setdefault("TEXTUAL_FPS", SCREENS_A_SECOND)
     if not has_colour:
         os.environ["NO_COLOR"] = "1"  # Textual leaves out its own colours then
     try:
@@ -81,6 +86,7 @@ def show(app: CourseApp) -> ExitStatus:
     from labs.engine.learn.interrupts import handlers_kept
 
     collect_garbage_seldom()
+    sys.setswitchinterval(SWITCH_INTERVAL)
     with handlers_kept():
         status = app.run(mouse=False)
     if app.raised:

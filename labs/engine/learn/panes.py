@@ -41,6 +41,9 @@ class Pane(ScrollView, can_focus=True):
         self._strips: list[Strip] = []
         self._width = 0
         self._style: PieceStyle | None = None  # of the pane itself, once it is asked for
+        self._finished_style: PieceStyle | None = None
+        # Lines by number and width: Textual knows of a strip that it had before how it looks.
+        self._finished: dict[tuple[int, int], Strip] = {}
 
     def make_rows(self, width: int) -> Sequence[Row]:
         """All that is to be shown, in so many columns."""
@@ -65,6 +68,7 @@ class Pane(ScrollView, can_focus=True):
 
     def show_strips(self) -> None:
         """Show what has changed."""
+        self._finished.clear()
         self.virtual_size = Size(self._width, len(self._strips))
         self.refresh()
 
@@ -72,12 +76,18 @@ class Pane(ScrollView, can_focus=True):
         """A line of what is in sight."""
         if self._style is None:
             self._style = self.rich_style
+            if self._style != self._finished_style:
+                self._finished.clear()
+                self._finished_style = self._style
         number, width = self.scroll_offset.y + y, self.scrollable_content_region.width
-        strip = self._strips[number] if number < len(self._strips) else Strip([])
-        return strip.crop_extend(0, width, self._style).apply_style(self._style)
+        if (number, width) not in self._finished:
+            strip = self._strips[number] if number < len(self._strips) else Strip([])
+            finished = strip.crop_extend(0, width, self._style).apply_style(self._style)
+            self._finished[number, width] = finished
+        return self._finished[number, width]
 
     def notify_style_update(self) -> None:
-        """Take another style, such as that of another theme."""
+        """Ask for the pane's style again: it may be another, such as that of another theme."""
         self._style = None
         super().notify_style_update()
 

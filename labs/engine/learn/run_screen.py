@@ -280,8 +280,6 @@ class RunScreen(CourseScreen):
         panes = ("#text", "#run", "#picture")
         for index, pane in enumerate(panes):
             self.query_one(pane).display = index in shown
-        for index, name in enumerate(("#text", "#steps", "#picture")):
-            self.query_one(name).set_class(index == number, "-current")
         self._focus(number)
         self.refresh_title()
 
