@@ -72,7 +72,9 @@ def lose_a_member(run: Run, server: Host, elsewhere: Host) -> None:
         count=SOME,
     ) as step:
         answers = client.request((server.ipv4, port), SOME)
-        step.measured(answers.answered, by_chance(answers.by))
+        names = [member.process.name for member in group[1:]]
+        shares = {name: answers.by.get(name, 0) for name in names}
+        step.measured(answers.answered, by_chance(shares))
 
 
 def lose_connections(run: Run, server: Host, elsewhere: Host) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
@@ -401,6 +403,27 @@ def test_standard_output_may_have_few_letters(monkeypatch: pytest.MonkeyPatch) -
 
     sys.stdout.flush()
     assert "✔ as expected" in read(check_page(raw.getvalue().decode("ascii")))
+
+
+def test_a_reader_that_leaves_in_the_middle_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    end, begin = os.pipe()
+
+    def leave() -> None:
+        os.read(end, 10)
+        os.close(end)
+
+    thread = threading.Thread(target=leave)
+    thread.start()
+    with (
+        open(begin, "wb", buffering=0) as raw,
+        io.TextIOWrapper(raw, encoding="utf-8", write_through=True) as unbuffered,
+    ):
+        monkeypatch.setattr("sys.stdout", unbuffered)
+        runs = [event for _ in range(40) for event in (replace(RUN, title="x" * 9999), RunEnded(0))]
+        with pytest.raises(BrokenPipeError), open_html_view("-") as view:
+            for event in runs:
+                view(event)
+    thread.join()
 
 
 def test_a_name_that_cannot_be_written(tmp_path: Path) -> None:

@@ -471,12 +471,19 @@ def test_a_refusal_is_a_cross_and_a_word_not_a_colour_alone() -> None:
 
 
 def test_hostile_names_stay_text() -> None:
-    name = '<script>"&'
-    events = [started(name, BOB, "bob"), *bind(name, BOB, "EADDRINUSE")]
-    drawing = draw(look(*events, ended(listener(name))), 100)
-    tree = ET.fromstring(to_svg(drawing, name))
-    assert tree.get("aria-label") == name
+    name = '<script>"&\x1b[31m\x00\n\ud800\u202e\x85'
+    shown = '<script>"&\ufffd[31m' + 5 * "\ufffd"
+    opened = HostOpened(name, "10.77.0.9", "fd00::9", "")
+    there = replace(started(name, BOB, "bob"), host=name)
+    events = [opened, there, *bind(name, BOB, "EADDRINUSE"), ended(listener(name, user=name))]
+    picture = look(*events)
+    drawing = draw(picture, 120)
+    tree = ET.fromstring(to_file(drawing, describe(picture)))
+    assert f"Host {shown}, 10.77.0.9." in tree.get("aria-label", "")
     assert not [element for element in tree.iter() if element.tag.endswith("script")]
+    text = text_of(picture, 120)
+    assert text.count(shown) > 2
+    assert text.replace("\n", "").isprintable()
 
 
 def test_a_file_stands_alone_and_has_its_title() -> None:

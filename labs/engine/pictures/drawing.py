@@ -124,6 +124,15 @@ class Drawing:
     shapes: tuple[Shape, ...]
 
 
+def visible(text: str) -> str:
+    """A text that takes its cells wherever it is shown: names may be any bytes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
 def cell_width(text: str) -> int:
     """How many cells a text takes: two for each wide character (UAX #11)."""
     if text.isascii():

@@ -18,6 +18,7 @@ from labs.engine.pictures.drawing import (
     Words,
     cell_width,
     shorten,
+    visible,
 )
 from labs.engine.translation import read_translation
 
@@ -60,7 +61,17 @@ def draw(picture: Picture, columns: int, language: str = "en") -> Drawing:
         shapes, rows = lay_chart(picture.chart, sheet.columns, sheet.row, say)
         sheet.shapes += shapes
         sheet.row += rows
-    return Drawing(sheet.columns, sheet.row, tuple(sheet.shapes))
+    return Drawing(sheet.columns, sheet.row, tuple(map(with_visible_text, sheet.shapes)))
+
+
+def with_visible_text(shape: Shape) -> Shape:
+    """A shape whose text has no controls in it."""
+    match shape:
+        case Words(text=text) if not text.isprintable():
+            return replace(shape, text=visible(text))
+        case Box(title=title) if not title.isprintable():
+            return replace(shape, title=visible(title))
+    return shape
 
 
 def lanes(picture: Picture) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from labs.engine.model import OUTCOMES
 from labs.engine.pictures.chart import Bars, Course, Strips
+from labs.engine.pictures.drawing import visible
 from labs.engine.pictures.layout import WORDS
 from labs.engine.translation import read_translation
 
@@ -27,7 +28,7 @@ def describe(picture: Picture, language: str = "en") -> str:
     sentences = [sentence for host in picture.hosts for sentence in tell_host(host, say)]
     if picture.chart:
         sentences.append(tell_chart(picture.chart, say))
-    return " ".join(sentences)
+    return visible(" ".join(sentences))
 
 
 def tell_host(host: HostFrame, say: Say) -> Iterator[str]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "report"
 HEADINGS = {"columns": COLUMNS, "uids": ("real", "effective", "saved", "file-system")}
+AT_ONCE = 1024  # characters: what a pipe takes whole or not at all
 MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:Z|\+00:00)")
 
 
@@ -93,7 +94,9 @@ def write_page(template: str, values: Mapping[str, object], stream: TextIO) -> N
     page = environment().get_template(template).render(values)
     encoding = stream.encoding or "utf-8"
     # A letter that the stream cannot have is written by its number.
-    stream.write(page.encode(encoding, "xmlcharrefreplace").decode(encoding))
+    written = page.encode(encoding, "xmlcharrefreplace").decode(encoding)
+    # Without a buffer Python forgets what a pipe did not take whose reader left in the middle.
+    stream.writelines(written[start : start + AT_ONCE] for start in range(0, len(written), AT_ONCE))
 
 
 @functools.cache

@@ -38,7 +38,6 @@ from labs.engine.views.digest import acting_uids, condensed, grouped, socket_cel
 from labs.engine.views.phrases import (
     SIGNS,
     SUMMARY,
-    printable,
     show_counts,
     show_expected,
     show_outcome,
@@ -259,8 +258,7 @@ class Fold:
         if self._opened().mark.name or not (picture.hosts or picture.chart):
             return ""
         drawing = draw(picture, PICTURE_WIDTH, language)
-        # Names may be any bytes; of what is markup all is printable.
-        return printable(to_svg(drawing, describe(picture, language)))
+        return to_svg(drawing, describe(picture, language))
 
     def _line(self, repeated: tuple[CallMade, int]) -> CallLine:
         call, count = repeated
