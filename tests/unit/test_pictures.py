@@ -272,6 +272,19 @@ def test_a_bound_socket_of_tcp_is_in_no_group_before_it_listens() -> None:
     assert "▲ bob  SO_REUSEPORT" in outside
 
 
+def test_of_many_attempts_one_of_each_kind_is_drawn() -> None:
+    many: list[Event] = []
+    for number in range(12):
+        name = f"member-{number}"
+        many += [started(name, ALICE, "alice"), *bind(name, ALICE)]
+    connect = CallMade("bob", BOB, f"connect(3, {ADDRESS}:8080)", "0", "")
+    text = text_of(look(*many, connect, *bind("bob", BOB, "EADDRINUSE"), ended(listener("alice"))))
+    assert "connect ─" in text
+    assert "EADDRINUSE ─" in text
+    assert text.count("bind 0.0.0.0:8080, listen ─") == 4
+    assert "and 8 more" in text
+
+
 # --- charts -------------------------------------------------------------------------------
 
 

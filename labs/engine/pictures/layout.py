@@ -79,7 +79,7 @@ def lanes(picture: Picture) -> int:
     count = sum(
         attempt.target is not None and attempt.target.host != host.name
         for host in picture.hosts
-        for attempt in joined(host.attempts)[:MOST_ATTEMPTS]
+        for attempt in chosen(host.attempts)
     )
     return min(count, MOST_LANES)
 
@@ -134,7 +134,7 @@ class HostLayout:
         top = sheet.row
         place = len(sheet.shapes)
         sheet.row += 1
-        shown = joined(host.attempts)[:MOST_ATTEMPTS]
+        shown = chosen(host.attempts)
         for number, door in enumerate(host.doors):
             sheet.row += bool(number)
             self._draw_door(door, [each for each in shown if self._is_at(each, door)])
@@ -406,6 +406,20 @@ def joined(attempts: Sequence[Attempt]) -> list[Attempt]:
         else:
             found.append(attempt)
     return found
+
+
+def chosen(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Of many attempts those to draw: refused ones, and one of each kind, before more of a kind."""
+    found = joined(attempts)
+    kinds: dict[tuple[str, bool], int] = {}
+    for number, attempt in enumerate(found):
+        kinds.setdefault((attempt.shown, bool(attempt.errno)), number)
+    firsts = {*kinds.values()}
+    order = sorted(
+        range(len(found)),
+        key=lambda number: (number not in firsts, not found[number].errno, number),
+    )
+    return [found[number] for number in sorted(order[:MOST_ATTEMPTS])]
 
 
 def make_label(attempt: Attempt, room: int) -> str:
