@@ -143,10 +143,10 @@ class RunScreen(CourseScreen):
                 async for message in messages:
                     if self.has_left:
                         return
-                    self._take(message)
+                    await self._take(message)
                     await asyncio.sleep(0)  # a key is answered first, however much has come
         except BindlabError as error:
-            self._take(Ended(error.status, error.message, error.hint))
+            await self._take(Ended(error.status, error.message, error.hint))
         finally:
             await running.stop()
         if not self.has_left and self.story.phase in BUSY:
@@ -155,7 +155,7 @@ class RunScreen(CourseScreen):
             self.show_pane(self._pane)
             self.refresh_word()
 
-    def _take(self, message: Message) -> None:
+    async def _take(self, message: Message) -> None:
         self.story.take(message)
         match message:
             case NextAsked():
@@ -172,12 +172,13 @@ class RunScreen(CourseScreen):
                 self.refresh_text()
                 self.show_pane(self._pane)
             case _:
-                self._show(message)
+                await self._show(message)
                 return
         self.refresh_word()
 
-    def _show(self, event: Event) -> None:
+    async def _show(self, event: Event) -> None:
         self.pictures.take(event)
+        await asyncio.sleep(0)
         self.query_one(StepsPane).add(event)
         self._picture_is_old = True
         if isinstance(event, StepStarted | StepEnded):

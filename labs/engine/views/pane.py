@@ -19,7 +19,6 @@ from labs.engine.views.terminal import INDENT, TEXT_WIDTH, PipeConsole, TextView
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from rich.console import RenderableType
 
 Row: TypeAlias = list[Segment]
 """A line as pieces, each with its style."""
@@ -61,12 +60,7 @@ class PaneView:
         self._write(self._rows(text.split("\n", allow_blank=True)))
 
     def _rows(self, lines: Iterable[Text]) -> list[Row]:
-        return [
-            row
-            for line in lines
-            for part in self._wrapped(line)
-            for row in to_rows(part, self._console)
-        ]
+        return [[*part.render(self._console)] for line in lines for part in self._wrapped(line)]
 
     def _wrapped(self, line: Text) -> Iterable[Text]:
         """A line that goes on further to the right where it is too long."""
@@ -94,16 +88,12 @@ def make_console(width: int) -> PipeConsole:
     )
 
 
-def to_rows(what: RenderableType, console: PipeConsole) -> list[Row]:
-    """What rich can render, as rows."""
-    return console.render_lines(what, pad=False)
-
-
 def page_rows(markdown: str, width: int) -> list[Row]:
     """A page of Markdown, in so many columns as can be read well."""
     text = re.sub(r"^# ", "## ", markdown)  # the first heading would be put in the middle
     page = Markdown(joined(text), code_theme="ansi_dark", hyperlinks=False)
-    rows = to_rows(page, make_console(min(width, TEXT_WIDTH)))
+    console = make_console(min(width, TEXT_WIDTH))
+    rows: list[Row] = console.render_lines(page, pad=False)
     # rich puts an empty line above a heading, the first one too.
     return rows if any(piece.text.strip() for piece in rows[0]) else rows[1:]
 
