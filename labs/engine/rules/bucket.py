@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from labs.engine.rules.sockets import ANY_IPV6, Address, Family, Protocol
+from labs.engine.rules.sockets import ANY_IPV6, IPV4, IPV6, UDP, Address
 
 if TYPE_CHECKING:
-    from labs.engine.rules.sockets import Socket
+    from labs.engine.rules.sockets import Family, Socket
 
 
 class Group(NamedTuple):
@@ -50,6 +50,9 @@ def meet(mine: Socket, theirs: Socket) -> bool:
         return not (theirs.v6only and one.is_ipv4)
     if not one.is_ipv4 and not one.number:
         return not (mine.v6only and other.is_ipv4)
+    if mine.family is IPV4 and not one.number:
+        # A connection over IPv6 whose socket was on all of IPv4 too: 0.0.0.0 still meets it.
+        return not theirs.v6only
     return one == other
 
 
@@ -57,7 +60,7 @@ def covers(group: Group, socket: Socket) -> bool:
     """Whether all addresses of a socket are also the group's, as sk_reuseport_match() sees it."""
     address = socket.address
     assert address is not None
-    if group.family is Family.IPV4 or (group.address.is_ipv4 and address.is_ipv4):
+    if group.family is IPV4 or (group.address.is_ipv4 and address.is_ipv4):
         # The IPv4 half of `::` has the number 0, as the kernel keeps it.
         is_there = address.is_ipv4 or address == ANY_IPV6
         return is_there and not socket.v6only and group.address.number in (0, address.number)
@@ -110,11 +113,7 @@ def remember(socket: Socket, *, is_alone: bool) -> Group:
 
 def enter(members: tuple[str, ...], socket: Socket) -> tuple[str, ...]:
     """The members with one more: the newest first, but IPv6 ones of a UDP group last."""
-    if (
-        socket.protocol is Protocol.UDP
-        and socket.family is Family.IPV6
-        and socket.reuseport
-    ):
+    if socket.protocol is UDP and socket.family is IPV6 and socket.reuseport:
         return (*members, socket.name)
     return (socket.name, *members)
 

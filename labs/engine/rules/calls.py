@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from labs.engine.rules.sockets import Family, Protocol
+if TYPE_CHECKING:
+    from labs.engine.rules.sockets import Family, Protocol
 
 BIND_SERVICE = "CAP_NET_BIND_SERVICE"
 CHOWN = "CAP_CHOWN"

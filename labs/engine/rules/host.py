@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from labs.engine.rules.sockets import Address
+if TYPE_CHECKING:
+    from labs.engine.rules.sockets import Address
 
 LOOPBACK_IPV4 = 127
 

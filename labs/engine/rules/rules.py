@@ -1,4 +1,4 @@
-"""The rules of bind() and listen() on Linux, each with a name, its source and a sentence.
+"""The rules of bind() on Linux, and of listen(), which asks for the port once more.
 
 There are three kinds, in the order in which the kernel comes to them: what is refused before the
 port is looked at (`Check`), what lets a socket in for what the port's bucket remembers (`Recall`),
@@ -7,77 +7,17 @@ and what lets two sockets share (`Share`). Where nothing lets them, TAKEN is the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING
 
 from labs.engine.rules.bucket import belongs, meet
 from labs.engine.rules.calls import BIND_SERVICE
+from labs.engine.rules.rule import Check, Recall, Rule, Share
 from labs.engine.rules.sockets import ANY_IPV4, CLOSE, IPV6, LISTEN, NO_PORT, TIME_WAIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from labs.engine.rules.bucket import Bucket
-    from labs.engine.rules.calls import User
-    from labs.engine.rules.host import Host
-    from labs.engine.rules.sockets import Address, Socket
-
-    Version: TypeAlias = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A rule: its name, the kernel's function that has it, and a sentence on it.
-
-    It is in kernels from version `since` on, in those before `until` where that is given.
-    """
-
-    name: str
-    source: str
-    sentence: str
-    since: Version = ()
-    until: Version = ()
-
-    def is_in(self, version: Version) -> bool:
-        """Whether a kernel has this rule."""
-        return version >= self.since and not (self.until and version >= self.until)
-
-
-@dataclass(frozen=True)
-class Check(Rule):
-    """A rule that refuses a call with `errno`, whoever else is on the port."""
-
-    errno: str = ""
-    refuses: Callable[[Request], bool] = lambda _: False
-
-
-@dataclass(frozen=True)
-class Recall(Rule):
-    """A rule that lets a socket onto a port without a look at those who are there."""
-
-    admits: Callable[[Bucket, Socket, bool], bool] = lambda *_: False
-
-
-@dataclass(frozen=True)
-class Share(Rule):
-    """A rule that lets two sockets be on one port: the one that comes, and one that is there.
-
-    Where it `is_final`, the kernel looks at nobody else once it has let somebody in.
-    """
-
-    admits: Callable[[Socket, Socket], bool] = lambda *_: False
-    is_final: bool = False
-
-
-class Request(NamedTuple):
-    """A bind() that is asked for."""
-
-    user: User
-    socket: Socket
-    address: Address
-    port: int
-    host: Host
-
+    from labs.engine.rules.rule import Request
+    from labs.engine.rules.sockets import Socket
 
 # --- before the port is looked at ---------------------------------------------------------
 
@@ -142,7 +82,7 @@ def had_reuseaddr(bucket: Bucket, socket: Socket, is_listening: bool) -> bool:
     return bucket.reuseaddr and socket.reuseaddr and not is_listening
 
 
-def had_reuseport(bucket: Bucket, socket: Socket, is_listening: bool) -> bool:
+def had_reuseport(bucket: Bucket, socket: Socket, _is_listening: bool) -> bool:
     """Whether this one is of the user whom the bucket remembers for SO_REUSEPORT."""
     return belongs(bucket.group, socket)
 
@@ -202,12 +142,7 @@ def is_unseen_wildcard(mine: Socket, theirs: Socket) -> bool:
 
 def reuseport_after_end(mine: Socket, theirs: Socket) -> bool:
     """Whether both have SO_REUSEPORT, and the one that is there is the rest of a connection."""
-    return (
-        mine.reuseport
-        and theirs.reuseport
-        and not mine.prepared
-        and theirs.state is TIME_WAIT
-    )
+    return mine.reuseport and theirs.reuseport and not mine.prepared and theirs.state is TIME_WAIT
 
 
 OTHER_ADDRESS = Share(
@@ -274,24 +209,7 @@ SOME_PORT_FREE = Rule(
 )
 PLAIN = Rule("plain", "", "The rules have nothing against it.")
 
-# --- calls beside bind() ------------------------------------------------------------------
-
-NOT_OWNER = Rule(
-    "not-owner", "setattr_prepare()", "Only who has CAP_CHOWN may give a socket to another user."
-)
-NOT_TCP = Rule("not-tcp", "sock_no_listen()", "Only a TCP socket can listen.")
-NOT_LISTENING = Rule(
-    "connected-already", "inet_listen()", "A socket that is connected cannot listen."
-)
-NOT_IPV6 = Rule("not-ipv6", "ip_setsockopt()", "An IPv4 socket has no options of IPv6.")
-NO_DEVICE = Rule("no-device", "sock_setbindtodevice()", "There is no device of this name here.")
-NOT_BEFORE_REUSEPORT = Rule(
-    "no-group",
-    "reuseport_attach_prog()",
-    "A program is for a group: the socket needs SO_REUSEPORT before it.",
-)
-NO_LISTENER = Rule("no-listener", "tcp_v4_rcv(), tcp_v6_rcv()", "Nobody listens there.")
-NO_CONNECTION = Rule("no-connection", "inet_csk_accept()", "No connection waits to be accepted.")
+PLAIN = Rule("plain", "__sys_socket() and others", "The rules have nothing against it.")
 
 IPV4_CHECKS = (ADDRESS_NOT_HERE, PRIVILEGED_PORT, BOUND_ALREADY)
 IPV6_CHECKS = (PRIVILEGED_PORT, BOUND_ALREADY, MAPPED_ON_V6ONLY, ADDRESS_NOT_HERE)
@@ -301,51 +219,3 @@ TCP_SHARES = (
     *(BOTH_REUSEADDR, BOTH_REUSEPORT, REUSEPORT_AFTER_END),
 )
 UDP_SHARES = (OTHER_ADDRESS, OTHER_DEVICE, BOTH_REUSEADDR, GROUP_FOUND)
-
-
-@dataclass(frozen=True)
-class Rulebook:
-    """The rules of one kernel, each kind in the kernel's order.
-
-    It `knows_first` if it sees that a socket is the first on its port, and not from 6.8 on, when the
-    port has an entry of the socket's address before it is looked at. It `keeps_owner` if a
-    connection that waits for accept() has its listener's owner, as it has since 6.17; before that
-    it has none.
-    """
-
-    version: Version
-    ipv4_checks: tuple[Check, ...]
-    ipv6_checks: tuple[Check, ...]
-    recalls: tuple[Recall, ...]
-    tcp_shares: tuple[Share, ...]
-    udp_shares: tuple[Share, ...]
-
-    knows_first: bool
-    keeps_owner: bool
-
-
-def rules_of(version: Version) -> Rulebook:
-    """The rules that a kernel of this version has."""
-    return Rulebook(
-        version,
-        tuple(rule for rule in IPV4_CHECKS if rule.is_in(version)),
-        tuple(rule for rule in IPV6_CHECKS if rule.is_in(version)),
-        tuple(rule for rule in RECALLS if rule.is_in(version)),
-        tuple(rule for rule in TCP_SHARES if rule.is_in(version)),
-        tuple(rule for rule in UDP_SHARES if rule.is_in(version)),
-        knows_first=version < (6, 8),
-        keeps_owner=version >= (6, 17),
-    )
-
-
-def read_version(release: str) -> Version:
-    """A kernel's version from its release: (6, 18, 44) of 6.18.44-name; ValueError without one."""
-    numbers: list[int] = []
-    for part in release.split("-")[0].split(".")[:3]:
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
-            break
-        numbers.append(int(digits))
-    if len(numbers) < 2:
-        raise ValueError(f"{release} is no kernel's release")
-    return tuple(numbers)

@@ -46,7 +46,7 @@ class State(StrEnum):
 
 
 # Names of a module are found in less time than members of an Enum.
-TCP = Protocol.TCP
+TCP, UDP = Protocol.TCP, Protocol.UDP
 IPV4, IPV6 = Family.IPV4, Family.IPV6
 CLOSE, LISTEN, TIME_WAIT = State.CLOSE, State.LISTEN, State.TIME_WAIT
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from labs.engine.rules.bucket import EMPTY, Bucket, join, leave
-from labs.engine.rules.rules import FREE, PLAIN, SOME_PORT_FREE, TAKEN, Request, Rule
+from labs.engine.rules.bucket import EMPTY, Bucket, join, leave, meet
+from labs.engine.rules.rule import Request, Rule
+from labs.engine.rules.rules import FREE, PLAIN, SOME_PORT_FREE, TAKEN
 from labs.engine.rules.sockets import (
     IPV4,
+    LISTEN,
     NO_PORT,
     SOME_PORT,
     TCP,
@@ -20,9 +22,9 @@ from labs.engine.rules.sockets import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from labs.engine.rules.calls import Bind, User
+    from labs.engine.rules.calls import Bind, Connect
     from labs.engine.rules.host import Host
-    from labs.engine.rules.rules import Rulebook
+    from labs.engine.rules.rulebook import Rulebook
 
     Place: TypeAlias = tuple[str, bool, int]
     """A namespace, whether it is of TCP, and a port: what one bucket is for."""
@@ -95,6 +97,14 @@ class World:
             if share.is_final:
                 break
         return last or UNOCCUPIED
+
+    def find_listener(self, call: Connect) -> Socket | None:
+        """Who would take this connection; None where nobody listens there."""
+        client = self.sockets[call.socket]
+        target = client._replace(address=parse_address(call.address), port=call.port)
+        bucket = self.buckets.get(place_of(target), EMPTY)
+        found = (self.sockets[name] for name in bucket.members)
+        return next((one for one in found if one.state is LISTEN and meet(target, one)), None)
 
     def with_socket(self, socket: Socket) -> World:
         """The world with a socket that is new, or has changed."""

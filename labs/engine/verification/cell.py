@@ -1,5 +1,4 @@
-"""A cell of the table: some calls in order, of which the kernel's answers and the model's are
-held against each other."""
+"""A cell of the table: calls in order, in which the kernel and the model are to agree."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from labs.engine.rules.calls import Call
-    from labs.engine.rules.rules import Rulebook
+    from labs.engine.rules.rulebook import Rulebook
     from labs.engine.rules.world import Answer
 
 LAYOUT = Layout(None)
@@ -46,9 +45,9 @@ class Cell:
 
 
 def predict(cell: Cell, rulebook: Rulebook) -> Sequence[Answer]:
-    """What the model answers to the calls of a cell, up to the first of which it knows nothing."""
+    """What the model answers to each call of a cell."""
     world = World(rulebook, HOSTS)
-    answers = []
+    answers: list[Answer] = []
     for call in cell.calls:
         answer, world = carry_out(world, call)
         answers.append(answer)

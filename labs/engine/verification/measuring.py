@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import socket
 import struct
+from dataclasses import replace
+from signal import SIGKILL
 from typing import TYPE_CHECKING, TypeAlias
 
 from labs.engine import model
@@ -25,7 +27,7 @@ from labs.engine.rules.sockets import Family, Protocol
 from labs.engine.verification.cell import PLANS, USERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from labs.engine.backend import Backend
     from labs.engine.rules.calls import Call, User
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 Errnos: TypeAlias = "list[int]"
 """What the kernel answered to each call of a cell, 0 for success."""
 
+# What remains of connections stays for a minute, and a namespace of a small machine has room for
+# about a thousand (tcp_max_tw_buckets).
+IN_ONE_PLACE = 800
 AT_ONCE = 100  # cells: their sockets are open together, and a process may have 1,024
 BACKLOG = 8
 PATIENCE = 1  # seconds that accept() waits for a connection that should be there
@@ -48,32 +53,39 @@ OPTIONS = {
 TAKE_FIRST = (6, 0, 0, 0)  # BPF_RET of 0: the first of the group
 
 
-class Meter:
-    """Processes of all users on a backend, which make the calls of cells."""
+def measure(backend: Backend, cells: Sequence[Cell]) -> Iterator[list[Errnos]]:
+    """What the kernel answers to each call of each cell, some cells at a time, in order."""
+    for first in range(0, len(cells), IN_ONE_PLACE):
+        place = str(first // IN_ONE_PLACE + 1)
+        names = open_place(backend, place)
+        here = cells[first : first + IN_ONE_PLACE]
+        for start in range(0, len(here), AT_ONCE):
+            yield Batch(backend, names, here[start : start + AT_ONCE]).carry_out()
+        for name in names.values():
+            backend.end_process(name, SIGKILL)
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        for plan in PLANS.values():
-            backend.open_host(plan)
-        for user in USERS:
-            capabilities = tuple(sorted(user.capabilities))
-            backend.start_process(ProcessPlan(user.name, user.namespace, user.uid, capabilities))
 
-    def measure(self, cells: Sequence[Cell]) -> Iterator[list[Errnos]]:
-        """What the kernel answers to each call of each cell, some cells at a time, in order."""
-        for start in range(0, len(cells), AT_ONCE):
-            yield Batch(self._backend, cells[start : start + AT_ONCE]).carry_out()
+def open_place(backend: Backend, place: str) -> dict[str, str]:
+    """Fresh network namespaces with a process of each user's; the process of each, by user."""
+    for plan in PLANS.values():
+        backend.open_host(replace(plan, name=f"{plan.name}-{place}"))
+    names = {user.name: f"{user.name}-{place}" for user in USERS}
+    for user in USERS:
+        host, capabilities = f"{user.namespace}-{place}", tuple(sorted(user.capabilities))
+        backend.start_process(ProcessPlan(names[user.name], host, user.uid, capabilities))
+    return names
 
 
 class Batch:
-    """Some cells that are measured together.
+    """Some cells that are measured together, by the processes of these names.
 
     Each cell is cut where another process is to go on; then the first parts of all cells are done,
     process by process, then the second ones. So a process is asked once for many calls.
     """
 
-    def __init__(self, backend: Backend, cells: Sequence[Cell]) -> None:
+    def __init__(self, backend: Backend, names: Mapping[str, str], cells: Sequence[Cell]) -> None:
         self._backend = backend
+        self._names = names
         self._cells = cells
         self._errnos: list[Errnos] = [[] for _ in cells]
         self._open: dict[tuple[int, str], tuple[str, int]] = {}  # process and descriptor
@@ -115,7 +127,7 @@ class Batch:
                 if isinstance(call, Open | Accept):
                     name = call.child if isinstance(call, Accept) else call.socket
                     fresh[number, name] = len(made) - 1
-        results = self._backend.perform(user.name, made, go_on=True)
+        results = self._backend.perform(self._names[user.name], made, go_on=True)
         for where, index in fresh.items():
             value = results[index].value
             if isinstance(value, int):
@@ -131,7 +143,7 @@ class Batch:
             held = [number for name, number in self._open.values() if name == user.name]
             if held:
                 calls = [model.Call("close", (number,)) for number in held]
-                self._backend.perform(user.name, calls)
+                self._backend.perform(self._names[user.name], calls)
 
 
 def user_name(call: Call) -> str:

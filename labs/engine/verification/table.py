@@ -67,9 +67,12 @@ class Options:
     reuseport: bool
 
     def __str__(self) -> str:
-        return "+".join(
-            name for name, is_set in (("RA", self.reuseaddr), ("RP", self.reuseport)) if is_set
-        ) or "plain"
+        return (
+            "+".join(
+                name for name, is_set in (("RA", self.reuseaddr), ("RP", self.reuseport)) if is_set
+            )
+            or "plain"
+        )
 
 
 ALL_OPTIONS = tuple(Options(*pair) for pair in itertools.product((False, True), repeat=2))
@@ -240,6 +243,7 @@ def list_cells() -> Iterator[Cell]:
     yield from list_prepared(ports)
     yield from list_refused(ports)
     yield from list_several(ports)
+    yield from list_unconnected(ports)
 
 
 def make_pair(
@@ -301,8 +305,9 @@ def list_prepared(ports: Iterator[int]) -> Iterator[Cell]:
             SetOption(ALICE, MINE, Option.PROGRAM),
             Bind(ALICE, MINE, spots[1].address, port),
         ]
-        yield Cell(f"{protocol}: {spots[0]} {theirs}, then {spots[1]} {mine} with a program",
-                   tuple(calls))
+        yield Cell(
+            f"{protocol}: {spots[0]} {theirs}, then {spots[1]} {mine} with a program", tuple(calls)
+        )
 
 
 def list_changed(ports: Iterator[int]) -> Iterator[Cell]:
@@ -382,6 +387,28 @@ def list_refused(ports: Iterator[int]) -> Iterator[Cell]:
         yield Cell(f"{protocol} {spot}: bound, and once more", tuple(calls))
 
 
+def list_unconnected(ports: Iterator[int]) -> Iterator[Cell]:
+    """Connections that there are not, and one that is to listen."""
+    port = next(ports)
+    calls: list[Call] = [
+        *make_listening(Protocol.TCP, ONE4, PLAIN, port),
+        Accept(ALICE, THEIRS, CHILD),
+        Open(BOB, CLIENT, Protocol.TCP, Family.IPV6),
+        Connect(BOB, CLIENT, ONE6.address, port, CHILD),
+        Open(BOB, THIRD, Protocol.TCP, Family.IPV4),
+        Connect(BOB, THIRD, ONE4.address, port + HELPERS, CHILD),
+    ]
+    yield Cell("TCP: nobody connects, nobody listens", tuple(calls))
+    port = next(ports)
+    calls = [
+        *make_queued(Protocol.TCP, ANY6, PLAIN, port),
+        Accept(ALICE, THEIRS, CHILD),
+        Listen(ALICE, CHILD),
+        Listen(ALICE, CLIENT),
+    ]
+    yield Cell("TCP: a connection is to listen", tuple(calls))
+
+
 def list_several(ports: Iterator[int]) -> Iterator[Cell]:
     """Who is elsewhere, and what takes more than two sockets to see."""
     for protocol, spot, options in itertools.product(Protocol, (ONE4, ANY6), ALL_OPTIONS):
@@ -403,7 +430,7 @@ def list_several(ports: Iterator[int]) -> Iterator[Cell]:
 
 
 def list_threes(ports: Iterator[int]) -> Iterator[Cell]:
-    """Two are there, and a third comes: whom does the kernel look at, and what of the second?"""
+    """Two are there, and a third comes: it matters at whom the kernel looks first."""
     for protocol, (one, two), first, second, third, users in itertools.product(
         Protocol,
         ((ONE4, ONE4), (ONE4, TWO4), (ANY4, ONE6), (ONE6, ONE4)),
