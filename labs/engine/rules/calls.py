@@ -114,4 +114,12 @@ class Close:
     socket: str
 
 
-Call: TypeAlias = Open | SetOption | Chown | Bind | Listen | Connect | Accept | Close
+@dataclass(frozen=True)
+class Acknowledge:
+    """setsockopt(TCP_QUICKACK): what the other end has sent is acknowledged at once, its FIN too."""
+
+    user: User
+    socket: str
+
+
+Call: TypeAlias = Open | SetOption | Chown | Bind | Listen | Connect | Accept | Close | Acknowledge

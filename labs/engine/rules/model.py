@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from labs.engine.rules.bucket import EMPTY, enter
 from labs.engine.rules.calls import (
     Accept,
+    Acknowledge,
     Bind,
     Chown,
     Close,
@@ -26,6 +27,7 @@ from labs.engine.rules.sockets import (
     NOBODY,
     SOME_PORT,
     TCP,
+    TIME_WAIT,
     UDP,
     Socket,
     State,
@@ -68,6 +70,8 @@ def perform(world: World, call: Call) -> tuple[Answer, World]:
             return OK, world.with_socket(accepted)
         case Close(_, name):
             return OK, close(world, name)
+        case Acknowledge(_, name):
+            return OK, end(world, world.sockets[name].peer)
 
 
 def with_option(socket: Socket, call: SetOption) -> Socket:
@@ -127,7 +131,7 @@ def connect(world: World, call: Connect) -> World:
     child = listener._replace(
         name=call.child,
         address=there,
-        owner=listener.owner if world.rulebook.keeps_owner else NOBODY,
+        owner=owner_of_orphan(world, listener),
         state=State.CONNECTED,
         peer=socket.name,
         listener=listener.name,
@@ -146,5 +150,19 @@ def close(world: World, name: str) -> World:
                 world = world.without(other.name)
     peer = world.sockets.get(socket.peer)
     if socket.protocol is TCP and peer and peer.state is State.CONNECTED:
-        return world.with_socket(socket._replace(state=State.TIME_WAIT))
-    return world.without(name)
+        orphan = socket._replace(state=State.FIN_WAIT1, owner=owner_of_orphan(world, socket))
+        return world.with_socket(orphan)
+    return end(world, socket.peer).without(name)
+
+
+def end(world: World, name: str) -> World:
+    """The world after the other end of a connection has acknowledged that this one is closed."""
+    socket = world.sockets.get(name)
+    if socket is None or socket.state is not State.FIN_WAIT1:
+        return world
+    return world.with_socket(socket._replace(state=TIME_WAIT))
+
+
+def owner_of_orphan(world: World, socket: Socket) -> int:
+    """Whose a connection is that no process has."""
+    return socket.owner if world.rulebook.keeps_owner else NOBODY

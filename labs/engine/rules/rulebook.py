@@ -38,7 +38,8 @@ class Rulebook:
 
     It `knows_first` if it sees that a socket is the first on its port. Since 6.8 it does not: the
     port has an entry for the socket's address before it is looked at. It `keeps_owner` if a
-    connection that waits for accept() has its listener's owner. It has since 6.17; before, none.
+    connection that no process has, be it not yet accepted or closed, has an owner all the same: its
+    listener's, or its last one. It has since 6.17; before, it has none.
     """
 
     version: Version

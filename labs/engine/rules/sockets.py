@@ -35,13 +35,15 @@ class Family(StrEnum):
 class State(StrEnum):
     """How far a socket is; `CLOSE` is the kernel's word for one that is unbound or only bound.
 
-    An orphan that waits for the other end's FIN (FIN_WAIT2) counts as TIME_WAIT: the kernel keeps
-    the same few words of both.
+    A connection that its process has closed is in FIN_WAIT1 until the other end acknowledges that.
+    From then on it counts as TIME_WAIT, though the kernel may say FIN_WAIT2: it keeps the same few
+    words of both.
     """
 
     CLOSE = "CLOSE"
     LISTEN = "LISTEN"
     CONNECTED = "CONNECTED"
+    FIN_WAIT1 = "FIN_WAIT1"
     TIME_WAIT = "TIME_WAIT"
 
 

@@ -13,7 +13,7 @@ from labs.engine.rules.sockets import parse_address
 from labs.engine.rules.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from labs.engine.rules.calls import Call
     from labs.engine.rules.rulebook import Rulebook
@@ -44,11 +44,9 @@ class Cell:
     calls: tuple[Call, ...]
 
 
-def predict(cell: Cell, rulebook: Rulebook) -> Sequence[Answer]:
-    """What the model answers to each call of a cell."""
+def predict(cell: Cell, rulebook: Rulebook) -> Iterator[Answer]:
+    """What the model answers to each call of a cell, one after the other."""
     world = World(rulebook, HOSTS)
-    answers: list[Answer] = []
     for call in cell.calls:
         answer, world = carry_out(world, call)
-        answers.append(answer)
-    return answers
+        yield answer

@@ -14,6 +14,7 @@ from labs.engine.model import Argument, Reference
 from labs.engine.plans import ProcessPlan
 from labs.engine.rules.calls import (
     Accept,
+    Acknowledge,
     Bind,
     Chown,
     Close,
@@ -174,5 +175,8 @@ def translate(call: Call, descriptor: Argument) -> Iterator[model.Call]:
             limit = (descriptor, socket.SOL_SOCKET, int(socket.SO_RCVTIMEO), timeout)
             yield model.Call("setsockopt", limit)
             yield model.Call("accept", (descriptor,))
+        case Acknowledge():
+            quickly = (int(socket.IPPROTO_TCP), int(socket.TCP_QUICKACK), 1)
+            yield model.Call("setsockopt", (descriptor, *quickly))
         case Close():
             yield model.Call("close", (descriptor,))

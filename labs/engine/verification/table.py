@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from labs.engine.rules.calls import (
     Accept,
+    Acknowledge,
     Bind,
     Chown,
     Close,
@@ -97,7 +98,7 @@ RELATIONS = (
 )
 CONNECTABLE = (
     *((ONE4, ONE4), (ANY4, ANY4), (ANY4, TWO4), (ONE6, ONE6), (ANY6, ANY6), (ANY6, ONE4)),
-    *((ANY6, TWO6), (MAPPED, ONE4)),
+    *((ANY6, TWO6), (MAPPED, ONE4), (ONE4, ANY4), (ONE4, ANY6), (ONE6, ANY6)),
 )
 ANSWERING = (ANY4, ONE4, ANY6, ANY6_ONLY, ONE6, MAPPED, MAPPED_ANY, LO4, LO6)
 USERS = (ALICE, BOB, ROOT)
@@ -169,12 +170,20 @@ def make_accepted(protocol: Protocol, spot: Spot, options: Options, port: int) -
 
 def make_half(protocol: Protocol, spot: Spot, options: Options, port: int) -> Sequence[Call]:
     """A connection that its server has closed, and its client has not."""
-    return [*make_accepted(protocol, spot, options, port), Close(ALICE, CHILD)]
+    return [
+        *make_accepted(protocol, spot, options, port),
+        Close(ALICE, CHILD),
+        Acknowledge(ALICE, CLIENT),
+    ]
 
 
 def make_ended(protocol: Protocol, spot: Spot, options: Options, port: int) -> Sequence[Call]:
     """What remains of a connection that its server has closed first."""
-    return [*make_half(protocol, spot, options, port), Close(ALICE, CLIENT)]
+    return [
+        *make_accepted(protocol, spot, options, port),
+        Close(ALICE, CHILD),
+        Close(ALICE, CLIENT),
+    ]
 
 
 def make_client(protocol: Protocol, spot: Spot, options: Options, port: int) -> Sequence[Call]:
@@ -242,6 +251,7 @@ def list_cells() -> Iterator[Cell]:
     yield from list_forgotten(ports)
     yield from list_prepared(ports)
     yield from list_refused(ports)
+    yield from list_given_queues(ports)
     yield from list_several(ports)
     yield from list_unconnected(ports)
 
@@ -385,6 +395,23 @@ def list_refused(ports: Iterator[int]) -> Iterator[Cell]:
             Bind(ALICE, THIRD, spot.address, next(ports)),
         ]
         yield Cell(f"{protocol} {spot}: bound, and once more", tuple(calls))
+
+
+def list_given_queues(ports: Iterator[int]) -> Iterator[Cell]:
+    """A listener is given away, and then a connection comes that nobody accepts."""
+    for given, user, spot in itertools.product((ALICE, BOB), (ALICE, BOB), (ONE4, ANY4, ANY6)):
+        port = next(ports)
+        calls = [
+            *bound(KEEPER, THEIRS, Protocol.TCP, ONE4, RP, port),
+            Listen(KEEPER, THEIRS),
+            Chown(KEEPER, THEIRS, given.uid),
+            Open(KEEPER, CLIENT, Protocol.TCP, Family.IPV4),
+            Connect(KEEPER, CLIENT, ONE4.address, port, CHILD),
+            *bound(user, MINE, Protocol.TCP, spot, RP, port),
+            Listen(user, MINE),
+        ]
+        about = f"TCP: a listener with a queued connection given to {given.name}, then {user.name}"
+        yield Cell(f"{about}: {spot}", tuple(calls))
 
 
 def list_unconnected(ports: Iterator[int]) -> Iterator[Cell]:
