@@ -38,8 +38,8 @@ def mutants(rulebook: Rulebook) -> Iterator[tuple[str, Rulebook]]:
             yield f"{kind} without {rule.name}", changed(rulebook, kind, (*before, *after))
             inverted = (*before, invert(rule), *after)
             yield f"{kind} with {rule.name} inverted", changed(rulebook, kind, inverted)
-    for name in ("knows_first", "keeps_owner"):
-        yield f"not {name}", replace(rulebook, **{name: not getattr(rulebook, name)})
+    yield "not knows_first", replace(rulebook, knows_first=not rulebook.knows_first)
+    yield "not keeps_owner", replace(rulebook, keeps_owner=not rulebook.keeps_owner)
     for share in TCP_SHARES:
         if share not in rulebook.tcp_shares:
             shares = (share, *rulebook.tcp_shares)
@@ -59,9 +59,13 @@ def changed(rulebook: Rulebook, kind: str, rules: tuple[Rule, ...]) -> Rulebook:
 def invert(rule: Rule) -> Rule:
     """The rule with the opposite answer."""
     match rule:
-        case Check() | CallCheck():
+        case Check():
             return replace(rule, refuses=negate(rule.refuses))
-        case Recall() | Share():
+        case CallCheck():
+            return replace(rule, refuses=negate(rule.refuses))
+        case Recall():
+            return replace(rule, admits=negate(rule.admits))
+        case Share():
             return replace(rule, admits=negate(rule.admits))
     raise TypeError(rule)
 

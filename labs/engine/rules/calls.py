@@ -116,7 +116,7 @@ class Close:
 
 @dataclass(frozen=True)
 class Acknowledge:
-    """setsockopt(TCP_QUICKACK): what the other end has sent is acknowledged at once, its FIN too."""
+    """setsockopt(TCP_QUICKACK): what the other end has sent is acknowledged, its FIN too."""
 
     user: User
     socket: str

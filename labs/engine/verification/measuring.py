@@ -26,9 +26,10 @@ from labs.engine.rules.calls import (
 )
 from labs.engine.rules.sockets import Family, Protocol
 from labs.engine.verification.cell import PLANS, USERS
+from labs.engine.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from labs.engine.backend import Backend
     from labs.engine.rules.calls import Call, User
@@ -58,46 +59,45 @@ def measure(backend: Backend, cells: Sequence[Cell]) -> Iterator[list[Errnos]]:
     """What the kernel answers to each call of each cell, some cells at a time, in order."""
     for first in range(0, len(cells), IN_ONE_PLACE):
         place = str(first // IN_ONE_PLACE + 1)
-        names = open_place(backend, place)
+        open_place(backend, place)
         here = cells[first : first + IN_ONE_PLACE]
         for start in range(0, len(here), AT_ONCE):
-            yield Batch(backend, names, here[start : start + AT_ONCE]).carry_out()
-        for name in names.values():
-            backend.end_process(name, SIGKILL)
+            yield Batch(backend, place, here[start : start + AT_ONCE]).carry_out()
+        for user in USERS:
+            backend.end_process(in_place(user.name, place), SIGKILL)
 
 
-def open_place(backend: Backend, place: str) -> dict[str, str]:
-    """Fresh network namespaces with a process of each user's; the process of each, by user."""
+def open_place(backend: Backend, place: str) -> None:
+    """Open fresh network namespaces, with a process of each user's."""
     for plan in PLANS.values():
-        backend.open_host(replace(plan, name=f"{plan.name}-{place}"))
-    names = {user.name: f"{user.name}-{place}" for user in USERS}
+        backend.open_host(replace(plan, name=in_place(plan.name, place)))
     for user in USERS:
-        host, capabilities = f"{user.namespace}-{place}", tuple(sorted(user.capabilities))
-        backend.start_process(ProcessPlan(names[user.name], host, user.uid, capabilities))
-    return names
+        name, host = in_place(user.name, place), in_place(user.namespace, place)
+        backend.start_process(ProcessPlan(name, host, user.uid, tuple(sorted(user.capabilities))))
+
+
+def in_place(name: str, place: str) -> str:
+    """What a host or a process is called there."""
+    return f"{name}-{place}"
 
 
 class Batch:
-    """Some cells that are measured together, by the processes of these names.
+    """Some cells that are measured together, by the processes of one place.
 
     Each cell is cut where another process is to go on; then the first parts of all cells are done,
     process by process, then the second ones. So a process is asked once for many calls.
     """
 
-    def __init__(self, backend: Backend, names: Mapping[str, str], cells: Sequence[Cell]) -> None:
+    def __init__(self, backend: Backend, place: str, cells: Sequence[Cell]) -> None:
         self._backend = backend
-        self._names = names
+        self._place = place
         self._cells = cells
         self._errnos: list[Errnos] = [[] for _ in cells]
         self._open: dict[tuple[int, str], tuple[str, int]] = {}  # process and descriptor
 
     def carry_out(self) -> list[Errnos]:
         """The errnos of all calls, cell by cell; nothing stays open."""
-        parts = [
-            [(user, [*calls]) for user, calls in itertools.groupby(cell.calls, key=user_name)]
-            for cell in self._cells
-        ]
-        for row in itertools.zip_longest(*parts):
+        for row in itertools.zip_longest(*(split(cell) for cell in self._cells)):
             for user in USERS:
                 chosen = [
                     (number, calls)
@@ -107,6 +107,8 @@ class Batch:
                 ]
                 if chosen:
                     self._ask(user, chosen)
+            if any(part and isinstance(part[1][-1], Acknowledge) for part in row):
+                self._wait_for_acknowledgements()
         self._close()
         return self._errnos
 
@@ -128,7 +130,7 @@ class Batch:
                 if isinstance(call, Open | Accept):
                     name = call.child if isinstance(call, Accept) else call.socket
                     fresh[number, name] = len(made) - 1
-        results = self._backend.perform(self._names[user.name], made, go_on=True)
+        results = self._backend.perform(in_place(user.name, self._place), made, go_on=True)
         for where, index in fresh.items():
             value = results[index].value
             if isinstance(value, int):
@@ -138,18 +140,42 @@ class Batch:
             if isinstance(call, Close):
                 self._open.pop((number, call.socket), None)
 
+    def _wait_for_acknowledgements(self) -> None:
+        """Wait until no end of a connection waits for its FIN to be acknowledged."""
+
+        def is_over() -> bool:
+            hosts = (in_place(name, self._place) for name in PLANS)
+            rows = (row for host in hosts for row in self._backend.observe(host).sockets)
+            return not any(row.state == "FIN_WAIT1" for row in rows)
+
+        wait_until(is_over, "a FIN that nobody has acknowledged")
+
     def _close(self) -> None:
         """Close what cells have left open."""
         for user in USERS:
             held = [number for name, number in self._open.values() if name == user.name]
             if held:
                 calls = [model.Call("close", (number,)) for number in held]
-                self._backend.perform(self._names[user.name], calls)
+                self._backend.perform(in_place(user.name, self._place), calls)
 
 
-def user_name(call: Call) -> str:
-    """Who makes a call."""
-    return call.user.name
+def split(cell: Cell) -> list[tuple[str, list[Call]]]:
+    """A cell's calls in parts that one process makes, each with its user's name.
+
+    A part ends where something is to be waited for.
+    """
+    parts: list[tuple[str, list[Call]]] = []
+    previous: Call | None = None
+    for call in cell.calls:
+        if (
+            previous is None
+            or isinstance(previous, Acknowledge)
+            or previous.user.name != call.user.name
+        ):
+            parts.append((call.user.name, []))
+        parts[-1][1].append(call)
+        previous = call
+    return parts
 
 
 def translate(call: Call, descriptor: Argument) -> Iterator[model.Call]:
@@ -157,26 +183,32 @@ def translate(call: Call, descriptor: Argument) -> Iterator[model.Call]:
     match call:
         case Open(_, _, protocol, family):
             yield model.Call("socket", (FAMILIES[family], KINDS[protocol], 0))
-        case SetOption(_, _, Option.PROGRAM, _):
-            yield model.Call("attach_reuseport_cbpf", (descriptor, TAKE_FIRST))
-        case SetOption(_, _, option, value):
-            content = value if isinstance(value, str) else int(value)
-            yield model.Call("setsockopt", (descriptor, *OPTIONS[option], content))
-        case Chown(_, _, uid):
-            yield model.Call("fchown", (descriptor, uid, -1))
         case Bind(_, _, address, port):
             yield model.Call("bind", (descriptor, (address, port)))
-        case Listen():
-            yield model.Call("listen", (descriptor, BACKLOG))
         case Connect(_, _, address, port):
             yield model.Call("connect", (descriptor, (address, port)))
+        case Listen():
+            yield model.Call("listen", (descriptor, BACKLOG))
+        case Close():
+            yield model.Call("close", (descriptor,))
+        case Chown(_, _, uid):
+            yield model.Call("fchown", (descriptor, uid, -1))
         case Accept():
             timeout = struct.pack("@ll", PATIENCE, 0).decode("latin-1")
             limit = (descriptor, socket.SOL_SOCKET, int(socket.SO_RCVTIMEO), timeout)
             yield model.Call("setsockopt", limit)
             yield model.Call("accept", (descriptor,))
-        case Acknowledge():
-            quickly = (int(socket.IPPROTO_TCP), int(socket.TCP_QUICKACK), 1)
-            yield model.Call("setsockopt", (descriptor, *quickly))
-        case Close():
-            yield model.Call("close", (descriptor,))
+        case SetOption() | Acknowledge():
+            yield set_option(call, descriptor)
+
+
+def set_option(call: SetOption | Acknowledge, descriptor: Argument) -> model.Call:
+    """A setsockopt() as an agent makes it."""
+    match call:
+        case SetOption(_, _, Option.PROGRAM, _):
+            return model.Call("attach_reuseport_cbpf", (descriptor, TAKE_FIRST))
+        case SetOption(_, _, option, value):
+            content = value if isinstance(value, str) else int(value)
+            return model.Call("setsockopt", (descriptor, *OPTIONS[option], content))
+    quickly = (int(socket.IPPROTO_TCP), int(socket.TCP_QUICKACK), 1)
+    return model.Call("setsockopt", (descriptor, *quickly))
