@@ -32,6 +32,7 @@ from labs.engine.bench_rows import (
     take_turns,
     write_line,
 )
+from labs.engine.bench_rules import compare_rules
 from labs.engine.errors import CannotRun, EngineError, ExitStatus
 from labs.engine.layout import Layout
 from labs.engine.model import Call, Reference
@@ -160,6 +161,7 @@ def measure_everything() -> Iterator[Comparison | NotMeasured]:
     yield from compare_kernels()
     yield from compare_exercises()
     yield from compare_reports()
+    yield from compare_rules()
 
 
 # --- a whole run --------------------------------------------------------------------------
