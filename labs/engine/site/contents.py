@@ -18,7 +18,7 @@ DECISIONS = "docs/decisions/README"
 GROUPS = (
     ("Begin", ("Overview </README>", *GALLERIES, "docs/exercises", "docs/by-hand")),
     ("Look up", ("docs/commands", "docs/places", "docs/missing")),
-    ("Measure", ("docs/report", "docs/record", "docs/matrix", "docs/bisecting")),
+    ("Measure", ("docs/report", "docs/record", "docs/matrix", "docs/rules", "docs/bisecting")),
     ("Teach and write", ("docs/classes", "docs/writing-a-lab", DECISIONS)),
 )
 
