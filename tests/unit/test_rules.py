@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from labs.engine.errors import ExitStatus
 from labs.engine.rules.calls import (
     BIND_SERVICE,
     CHOWN,
@@ -27,8 +28,9 @@ from labs.engine.rules.rulebook import RULES, read_version, rules_of
 from labs.engine.rules.sockets import Address, Family, Protocol, State, parse_address
 from labs.engine.rules.world import Answer, World
 from labs.engine.verification.cell import predict
-from labs.engine.verification.comparison import Mismatch, find_mismatches
+from labs.engine.verification.comparison import Comparison, Mismatch, find_mismatches
 from labs.engine.verification.table import make_table
+from labs.engine.verification.verify import Verification, lines
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
 RA, RP = Option.REUSEADDR, Option.REUSEPORT
@@ -343,3 +345,13 @@ def test_a_mismatch_is_the_first_call_that_differs() -> None:
     assert isinstance(mismatch, Mismatch)
     assert (mismatch.index, mismatch.kernel) == (len(right) - 3, "EACCES")
     assert [*mismatch.lines()][-1].endswith("= -1 EACCES (Permission denied)")
+
+
+def test_one_kernel_that_differs_is_what_matters() -> None:
+    passed = Comparison("host", ExitStatus.PASSED)
+    differs = Comparison("6.1", ExitStatus.DIFFERS)
+    absent = Comparison("7.3", ExitStatus.CANNOT_RUN, problem="It was not fetched.", hint="do it")
+    assert Verification([passed]).status is ExitStatus.PASSED
+    assert Verification([passed, absent]).status is ExitStatus.CANNOT_RUN
+    assert Verification([passed, differs, absent]).status is ExitStatus.DIFFERS
+    assert [*lines(absent)] == ["7.3: It was not fetched.", "  do it"]
