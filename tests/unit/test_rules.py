@@ -31,6 +31,7 @@ from labs.engine.verification.cell import predict
 from labs.engine.verification.comparison import Comparison, Mismatch, find_mismatches
 from labs.engine.verification.table import make_table
 from labs.engine.verification.verify import Verification, lines
+from tests.support import ROOT
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
 RA, RP = Option.REUSEADDR, Option.REUSEPORT
@@ -334,6 +335,10 @@ def test_the_table_has_cells_enough_each_on_a_port_of_its_own() -> None:
         assert not claims & seen, cell.about
         seen |= claims
     assert max(port for _, port in seen) < 32_768
+
+
+def test_the_page_says_how_many_cells_there_are() -> None:
+    assert f"A table of {len(make_table()):,} cells" in (ROOT / "docs" / "rules.md").read_text()
 
 
 def test_a_mismatch_is_the_first_call_that_differs() -> None:
