@@ -73,6 +73,11 @@ VERDICTS_HELP = {
     "records": "FILEs that --json wrote, with commas between; without it the labs are run now",
 }
 
+VERIFY_HELP = {
+    "kernel": "with commas between: host (this one, without it), names of kernel.list, uml, paths",
+    "json": "write what came of each kernel, with all mismatches, to FILE; - is standard output",
+}
+
 CHECK_HELP = {
     "labs": "which, with commas between; all without it",
     "jobs": "how many proofs run side by side; as many as there are processors without it",
@@ -314,6 +319,13 @@ def run_class_of(
     return run_class(find_labs(), options)
 
 
+def verify(context: Context, kernel: str = "", json: str | None = None) -> ExitStatus:
+    """Hold the model of the bind rules against real kernels, cell by cell."""
+    from labs.engine.verification.verify import VerifyOptions, verify_rules
+
+    return verify_rules(VerifyOptions(kernel, json))
+
+
 def start(
     context: Context, name: str, folder: str = "", seed: str | None = None, lang: str = "en"
 ) -> ExitStatus:
@@ -440,6 +452,8 @@ def make_namespace() -> Collection:
     of_exercises.add_task(command(grade, "grade", GRADE_HELP))
     of_classes = Collection("class")
     of_classes.add_task(command(run_class_of, "run", CLASS_HELP))
+    of_rules = Collection("rules")
+    of_rules.add_task(command(verify, "verify", VERIFY_HELP))
     of_docs = Collection("docs")
     of_docs.add_task(command(build_docs, "build", SITE_HELP))
     of_docs.add_task(command(renew, "pictures", PICTURES_HELP))
@@ -450,6 +464,7 @@ def make_namespace() -> Collection:
         of_kernels,
         of_exercises,
         of_classes,
+        of_rules,
         of_docs,
         command(play, "play", PLAY_HELP),
         command(learn, "learn", LEARN_HELP),

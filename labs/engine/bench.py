@@ -34,6 +34,7 @@ from labs.engine.bench_rows import (
     take_turns,
     write_line,
 )
+from labs.engine.bench_rules import compare_rules
 from labs.engine.errors import CannotRun, EngineError, ExitStatus
 from labs.engine.layout import Layout
 from labs.engine.model import Call, Reference
@@ -173,6 +174,7 @@ def measure_the_rest() -> Iterator[Comparison | NotMeasured]:
     yield compare_grading()
     yield from compare_reports()
     yield compare_keys()
+    yield from compare_rules()
 
 
 # --- a whole run --------------------------------------------------------------------------

@@ -202,6 +202,15 @@ def check_width(file: str, name: str) -> None:
     assert 1 <= len(methods) <= 8
 
 
+def test_the_rules_know_nothing_but_themselves() -> None:
+    for name, imported in imports("labs.engine.rules."):
+        if imported.startswith("labs"):
+            assert imported.startswith("labs.engine.rules"), f"{name}: {imported}"
+        else:
+            assert imported.split(".")[0] in STANDARD, f"{name}: {imported}"
+    assert len(imports("labs.engine.rules.")) > 20
+
+
 def test_a_picture_knows_the_model_and_no_library() -> None:
     names = "model", "pictures", "strace", "users"
     allowed = tuple(f"labs.engine.{name}" for name in names)

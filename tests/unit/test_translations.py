@@ -15,6 +15,7 @@ from labs.engine.errors import EngineError, ExitStatus
 from labs.engine.layout import Layout
 from labs.engine.learn import pages
 from labs.engine.model import Event, Finding, Measured, RunStarted, StepStarted
+from labs.engine.rules.rulebook import RULES
 from labs.engine.runner import run_lab
 from labs.engine.script import OK, Lab
 from labs.engine.translation import LANGUAGES, Translation, read_translation
@@ -156,6 +157,11 @@ def test_a_lab_knows_its_folder() -> None:
 def test_what_is_said_of_any_program_is_there_in_every_language() -> None:
     said = {*EXCEEDED.values(), *NOT_STARTED.values(), ENDED, ENDED_SILENT, SIGNALLED}
     assert [*find_faults_of_file(ENGINE / "zh.po", said)] == []
+
+
+def test_each_rule_is_said_in_every_language() -> None:
+    sentences = {rule.sentence for rule in RULES}
+    assert [*find_faults_of_file(ENGINE / "rules" / "zh.po", sentences)] == []
 
 
 def test_a_text_may_stand_at_its_place_or_by_its_name(tmp_path: Path) -> None:

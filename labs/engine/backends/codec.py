@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from labs.engine.errors import EngineError
@@ -30,10 +31,10 @@ def encode_call(call: Call) -> Json:
 def encode_argument(argument: object) -> Json:
     """An argument as JSON."""
     match argument:
-        case Reference(index):
-            return {"reference": index}
         case int() | str():
             return argument
+        case Reference(index):
+            return {"reference": index}
         case tuple():
             return [encode_argument(part) for part in argument]
     raise TypeError(argument)
@@ -63,6 +64,12 @@ def decode_value(value: Json) -> Value:
 
 def decode_credentials(uids: list[Json]) -> Credentials:
     """Four uids in the order of /proc/PID/status."""
+    return make_credentials(tuple(uids))
+
+
+@functools.cache  # one call after the other comes with the same ones
+def make_credentials(uids: tuple[Json, ...]) -> Credentials:
+    """Credentials of four uids."""
     real, effective, saved, filesystem = (int(str(uid)) for uid in uids)
     return Credentials(real, effective, saved, filesystem)
 

@@ -60,15 +60,15 @@ class Guest:
         self._is_lost = False
         self._slowness = EMULATED if kernel.machine is Machine.QEMU else 1
 
-    def wait_until_ready(self) -> None:
-        """Wait for the guest's first word; CannotRun where it does not come."""
+    def wait_until_ready(self) -> str:
+        """Wait for the guest's first word, its release; CannotRun where it does not come."""
         try:
             answer = self._receive(BOOT_DEADLINE * self._slowness)
         except EngineError as error:
             raise CannotRun(error.message, error.hint) from None
         match answer:
-            case {"ready": str()}:
-                return
+            case {"ready": str(release)}:
+                return release
             case {"errno": int(number), "doing": str(doing)}:
                 raise CannotRun(f"Could not {doing}: {os.strerror(number)}.")
         raise CannotRun(f"{self} answered nonsense: {answer}.", self._console_end())
@@ -102,11 +102,24 @@ class Guest:
                         ended = event.status
                 case {"end": int(status)} if status == ended:
                     return ExitStatus(status)
-                case {"error": str(message), "hint": str(hint), "status": int(status)}:
-                    kind = CannotRun if status == ExitStatus.CANNOT_RUN else EngineError
-                    raise kind(f"In {self}: {message}", hint)
                 case _:
-                    raise self._nonsense(answer)
+                    raise self._refusal(answer)
+
+    def measure(self, what: str) -> Iterator[Message]:
+        """Let something be measured inside, and yield what it tells, until it has told all.
+
+        Raises EngineError or CannotRun.
+        """
+        self._send({"measure": what, "deadline": DEADLINE * self._slowness})
+        while True:
+            answer = self._receive(SILENCE * self._slowness)
+            match answer:
+                case {"end": ExitStatus.PASSED}:
+                    return
+                case {"errnos": list()}:
+                    yield answer
+                case _:
+                    raise self._refusal(answer)
 
     def close(self) -> None:
         """Power the guest off, or end it where it does not; one that was lost is not waited for."""
@@ -144,6 +157,14 @@ class Guest:
             case HostOpened():
                 return replace(event, enter="")  # nobody gets into the guest
         return event
+
+    def _refusal(self, answer: Message) -> EngineError | CannotRun:
+        """The error that the guest tells of, or the one for an answer that makes no sense."""
+        match answer:
+            case {"error": str(message), "hint": str(hint), "status": int(status)}:
+                kind = CannotRun if status == ExitStatus.CANNOT_RUN else EngineError
+                return kind(f"In {self}: {message}", hint)
+        return self._nonsense(answer)
 
     def _nonsense(self, answer: object) -> EngineError:
         self._is_lost = True

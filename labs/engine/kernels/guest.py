@@ -165,6 +165,8 @@ def serve(channel: Channel) -> None:
                 "deadline": float(deadline),
             }:
                 channel.send(run(channel, request, seed, language, deadline))
+            case {"measure": "rules", "deadline": float(deadline)}:
+                channel.send(measure_rules(channel, deadline))
             case _:
                 raise ValueError(request)
 
@@ -207,6 +209,22 @@ def run(
     except BindlabError as error:
         return {"error": error.message, "hint": error.hint, "status": int(error.status)}
     return {"end": int(status)}
+
+
+def measure_rules(channel: Channel, deadline: float) -> Message:
+    """Let the rules' table be measured, and tell what was answered; returns the last word on it."""
+    from labs.engine.backends.namespaces.backend import open_namespaces
+    from labs.engine.errors import BindlabError, ExitStatus
+    from labs.engine.verification.measuring import measure
+    from labs.engine.verification.table import make_table
+
+    try:
+        with open_namespaces(deadline) as backend:
+            for errnos in measure(backend, make_table()):
+                channel.send({"errnos": [[*numbers] for numbers in errnos]})
+    except BindlabError as error:
+        return {"error": error.message, "hint": error.hint, "status": int(error.status)}
+    return {"end": int(ExitStatus.PASSED)}
 
 
 def main(device: str) -> None:

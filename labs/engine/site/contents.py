@@ -21,7 +21,7 @@ GROUPS = (
         ("Overview </README>", *GALLERIES, "docs/course", "docs/exercises", "docs/by-hand"),
     ),
     ("Look up", ("docs/commands", "docs/places", "docs/missing")),
-    ("Measure", ("docs/report", "docs/record", "docs/matrix", "docs/bisecting")),
+    ("Measure", ("docs/report", "docs/record", "docs/matrix", "docs/rules", "docs/bisecting")),
     ("Teach and write", ("docs/classes", "docs/writing-a-lab", DECISIONS)),
 )
 

@@ -1,0 +1,98 @@
+"""Measures the rules: how many binds the model answers, and how many cells a kernel is asked."""
+
+from __future__ import annotations
+
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from labs.engine.bench_rows import Comparison, NotMeasured
+from labs.engine.errors import CannotRun
+from labs.engine.kernels.catalogue import find_kernel
+from labs.engine.rules.calls import Bind, Listen, Open, Option, SetOption, User
+from labs.engine.rules.host import Host
+from labs.engine.rules.model import carry_out
+from labs.engine.rules.rulebook import rules_of
+from labs.engine.rules.sockets import Family, Protocol
+from labs.engine.rules.world import World
+from labs.engine.verification.table import make_table
+from labs.engine.verification.verify import measure_here, measure_inside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from labs.engine.verification.verify import Measured
+
+LEAST_BINDS = 200_000  # a second
+LEAST_CELLS = 2_000  # a second
+HERE_LIMIT = 10.0  # seconds
+INSIDE_LIMIT = 60.0  # seconds
+BINDS = 20_000
+BINDS_ROUNDS = 15
+PORT = 8080
+KERNEL = "6.12"
+
+
+def compare_rules() -> Iterator[Comparison | NotMeasured]:
+    """The model's answers, then the table here and in a guest."""
+    binds = measure_binds()
+    yield Comparison(
+        name="binds a second by the model : least",
+        ours=f"{binds:,.0f}",
+        other=f"{LEAST_BINDS:,}",
+        ratio=binds / LEAST_BINDS,
+        limit=">=1",
+        within=binds >= LEAST_BINDS,
+    )
+    measured = measure_here()
+    rate = len(measured.answered) / measured.seconds
+    yield Comparison(
+        name="cells a second of rules.verify : least",
+        ours=f"{rate:,.0f}",
+        other=f"{LEAST_CELLS:,}",
+        ratio=rate / LEAST_CELLS,
+        limit=">=1",
+        within=rate >= LEAST_CELLS,
+    )
+    yield compare_whole("rules.verify, the whole table : limit", measured, HERE_LIMIT)
+    name = f"rules.verify in {KERNEL} : limit"
+    try:
+        yield compare_whole(name, measure_inside(find_kernel(KERNEL)), INSIDE_LIMIT)
+    except CannotRun as error:
+        yield NotMeasured(name, error.message)
+
+
+def compare_whole(name: str, measured: Measured, limit: float) -> Comparison:
+    """How long all cells took."""
+    assert len(measured.answered) == len(make_table())
+    return Comparison(
+        name=name,
+        ours=f"{measured.seconds:.1f} s",
+        other=f"{limit:g} s",
+        ratio=measured.seconds / limit,
+        limit="<=1",
+        within=measured.seconds <= limit,
+    )
+
+
+def measure_binds() -> float:
+    """How many binds a second the model answers, with one listener there, by a stranger to it."""
+    alice, bob = User("alice", 64_001, "one"), User("bob", 64_002, "one")
+    world = World(rules_of((6, 18)), {"one": Host(frozenset())})
+    for call in (
+        Open(alice, "A", Protocol.TCP, Family.IPV4),
+        SetOption(alice, "A", Option.REUSEPORT),
+        Bind(alice, "A", "127.0.0.1", PORT),
+        Listen(alice, "A"),
+        Open(bob, "B", Protocol.TCP, Family.IPV4),
+        SetOption(bob, "B", Option.REUSEPORT),
+    ):
+        _, world = carry_out(world, call)
+    asked = Bind(bob, "B", "0.0.0.0", PORT)
+    seconds = []
+    for _ in range(BINDS_ROUNDS):
+        start = perf_counter()
+        for _ in range(BINDS):
+            world.answer_bind(asked)
+        seconds.append(perf_counter() - start)
+    return BINDS / median(seconds)

@@ -1,0 +1,104 @@
+"""Sockets and addresses, as the rules see them: immutable, and nothing but numbers and words.
+
+They are named tuples where rules read them, since those are made and read in the least time.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from enum import StrEnum
+from typing import NamedTuple
+
+NO_PORT = 0
+SOME_PORT = -1
+"""A port that the kernel has chosen: nobody can ask for it by its number in advance."""
+
+NOBODY = -1
+"""The owner of a socket that no process has: no user is equal to it."""
+
+
+class Protocol(StrEnum):
+    """What a socket speaks."""
+
+    TCP = "TCP"
+    UDP = "UDP"
+
+
+class Family(StrEnum):
+    """Which addresses a socket takes."""
+
+    IPV4 = "AF_INET"
+    IPV6 = "AF_INET6"
+
+
+class State(StrEnum):
+    """How far a socket is; `CLOSE` is the kernel's word for one that is unbound or only bound.
+
+    A connection that its process has closed is in FIN_WAIT1 until the other end acknowledges that.
+    From then on it counts as TIME_WAIT, though the kernel may say FIN_WAIT2: it keeps the same few
+    words of both.
+    """
+
+    CLOSE = "CLOSE"
+    LISTEN = "LISTEN"
+    CONNECTED = "CONNECTED"
+    FIN_WAIT1 = "FIN_WAIT1"
+    TIME_WAIT = "TIME_WAIT"
+
+
+# Names of a module are found in less time than members of an Enum.
+TCP, UDP = Protocol.TCP, Protocol.UDP
+IPV4, IPV6 = Family.IPV4, Family.IPV6
+CLOSE, LISTEN, TIME_WAIT = State.CLOSE, State.LISTEN, State.TIME_WAIT
+
+
+class Address(NamedTuple):
+    """An address: whether it is one of IPv4, be it mapped into IPv6, and its number.
+
+    The number 0 is the wildcard: 0.0.0.0, or `::`, which is all of IPv6 and may be all of IPv4.
+    """
+
+    is_ipv4: bool
+    number: int
+
+
+@functools.cache
+def parse_address(text: str) -> Address:
+    """An address from its text; ValueError where it is none."""
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv4Address):
+        return Address(True, int(address))
+    if (mapped := address.ipv4_mapped) is not None:
+        return Address(True, int(mapped))
+    return Address(False, int(address))
+
+
+ANY_IPV4 = Address(True, 0)
+ANY_IPV6 = Address(False, 0)
+
+
+class Socket(NamedTuple):
+    """A socket; `reuseaddr` and `reuseport` are its options now, whatever they were at bind().
+
+    `owner` is the user as whom it was made (kuid), or to whom it was given by fchown(). A socket is
+    `v6only` with IPV6_V6ONLY, and where it is bound to one IPv6 address. It is `prepared` with a
+    program of SO_ATTACH_REUSEPORT_CBPF that came before bind(). `peer` names the other end of its
+    connection, `listener` the one in whose queue it waits for accept().
+    """
+
+    name: str
+    protocol: Protocol
+    family: Family
+    owner: int
+    namespace: str
+    address: Address | None = None
+    port: int = NO_PORT
+    v6only: bool = False
+    device: str = ""
+    reuseaddr: bool = False
+    reuseport: bool = False
+    state: State = State.CLOSE
+    prepared: bool = False
+    peer: str = ""
+    listener: str = ""

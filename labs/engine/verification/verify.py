@@ -1,0 +1,178 @@
+"""`invoke rules.verify`: the rules against real kernels, cell by cell."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from labs.engine.backends.namespaces.backend import open_namespaces
+from labs.engine.errors import BindlabError, EngineError, ExitStatus, standard_output
+from labs.engine.kernels.boot import booting
+from labs.engine.kernels.matrix import HOST, choose_columns
+from labs.engine.rules.rulebook import read_version, rules_of
+from labs.engine.runner import PRECEDENCE
+from labs.engine.verification.comparison import Comparison, count_compared, find_mismatches
+from labs.engine.verification.measuring import measure
+from labs.engine.verification.table import make_table
+from labs.engine.views.json import STANDARD_OUTPUT, open_document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import TextIO
+
+    from labs.engine.kernels.column import Column
+    from labs.engine.kernels.kernel import Kernel
+    from labs.engine.verification.measuring import Errnos
+
+SCHEMA = 1
+DEADLINE = 30.0  # seconds that a process may take for all that it is asked at once
+SHOWN = 20  # mismatches of a kernel
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """Which kernels, with commas between, this machine's own without; and a file for all of it."""
+
+    kernel: str = ""
+    json: str | None = None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came of all kernels that were asked for."""
+
+    comparisons: Sequence[Comparison]
+
+    @property
+    def status(self) -> ExitStatus:
+        """The one that matters most."""
+        statuses = {comparison.status for comparison in self.comparisons}
+        return next(status for status in PRECEDENCE if status in statuses)
+
+    def to_json(self) -> object:
+        """As a document."""
+        return {
+            "schema": SCHEMA,
+            "status": int(self.status),
+            "kernels": [comparison.to_json() for comparison in self.comparisons],
+        }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a kernel answered to the table, and how long it took, its boot not counted."""
+
+    release: str
+    answered: Sequence[Errnos]
+    seconds: float
+
+
+def verify_rules(options: VerifyOptions) -> ExitStatus:
+    """Hold the rules against each kernel, and show what came of it; raises UsageError."""
+    columns = choose_columns(options.kernel or HOST)
+    with open_document("A verification", options.json) as write:
+        stream = sys.stderr if options.json == STANDARD_OUTPUT else standard_output()
+        comparisons = []
+        for column in columns:
+            comparisons.append(verify(column))
+            show(comparisons[-1], stream)
+        verification = Verification(comparisons)
+        if write:
+            write(verification)
+    return verification.status
+
+
+def verify(column: Column) -> Comparison:
+    """Hold the rules against a kernel."""
+    try:
+        if column.obstacle:
+            raise column.obstacle
+        measured = measure_inside(column.kernel) if column.kernel else measure_here()
+        start = time.monotonic()
+        rulebook = rules_of(read_release(measured.release))
+        mismatches = tuple(find_mismatches(make_table(), measured.answered, rulebook))
+    except BindlabError as error:
+        return Comparison(column.name, error.status, problem=error.message, hint=error.hint)
+    return Comparison(
+        column.name,
+        ExitStatus.DIFFERS if mismatches else ExitStatus.PASSED,
+        measured.release,
+        len(measured.answered),
+        count_compared(make_table()),
+        measured.seconds + time.monotonic() - start,
+        mismatches,
+    )
+
+
+def measure_here() -> Measured:
+    """Measure the table on this machine's own kernel; raises CannotRun and EngineError."""
+    start = time.monotonic()
+    with open_namespaces(DEADLINE) as backend:
+        answered = [errnos for some in measure(backend, make_table()) for errnos in some]
+        return Measured(backend.kernel, answered, time.monotonic() - start)
+
+
+def measure_inside(kernel: Kernel) -> Measured:
+    """Measure the table in a guest; raises CannotRun and EngineError."""
+    # The processes of a UML guest wait for each other: on several processors they take longer.
+    with booting(kernel, max(os.sched_getaffinity(0))) as guest:
+        release = guest.wait_until_ready()
+        start = time.monotonic()
+        answered = [errnos for message in guest.measure("rules") for errnos in read(message)]
+        seconds = time.monotonic() - start
+    if len(answered) != len(make_table()):
+        raise EngineError(f"{guest} answered to {len(answered)} of {len(make_table())} cells.")
+    return Measured(release, answered, seconds)
+
+
+def read(message: object) -> Iterator[Errnos]:
+    """The errnos that a guest tells of; EngineError where they are none."""
+    match message:
+        case {"errnos": list(cells)}:
+            for cell in cells:
+                if not isinstance(cell, list) or not all(isinstance(one, int) for one in cell):
+                    raise EngineError(f"A guest told nonsense: {str(cell)[:200]}")
+                yield cell
+
+
+def read_release(release: str) -> tuple[int, ...]:
+    """A kernel's version; EngineError where its release does not tell."""
+    try:
+        return read_version(release)
+    except ValueError as error:
+        raise EngineError(f"{error}: which rules it has is not known.") from None
+
+
+def show(comparison: Comparison, stream: TextIO) -> None:
+    """Print what came of a kernel."""
+    stream.writelines(f"{line}\n" for line in lines(comparison))
+    stream.flush()
+
+
+def lines(comparison: Comparison) -> Iterator[str]:
+    """What came of a kernel, as lines."""
+    if comparison.problem:
+        yield f"{comparison.name}: {comparison.problem}"
+        if comparison.hint:
+            yield f"  {comparison.hint}"
+        return
+    agree = comparison.cells - len(comparison.mismatches)
+    rate = comparison.cells / comparison.seconds
+    yield (
+        f"{comparison.name} ({comparison.release}): {agree:,} of {comparison.cells:,} cells agree, "
+        f"with {comparison.compared:,} bind() and listen() "
+        f"({comparison.seconds:.1f} s, {rate:,.0f} cells a second)"
+    )
+    for mismatch in comparison.mismatches[:SHOWN]:
+        yield ""
+        yield f"  {mismatch.cell.about}"
+        for line in mismatch.lines():
+            yield f"    {line}"
+        yield f"    the model: {mismatch.model}"
+        yield f"    ({mismatch.answer.rule.sentence})"
+    if len(comparison.mismatches) > SHOWN:
+        yield ""
+        yield f"  and {len(comparison.mismatches) - SHOWN:,} more; --json FILE has all of them"
