@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import sys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from labs.engine.script import Lab
 
 # How often Textual looks whether there is something to draw: with its usual 60 a key has to wait.
+PATIENCE = 4.0  # seconds for what is cancelled to be over
 SCREENS_A_SECOND = "200"
 SWITCH_INTERVAL = 0.0005  # seconds that a thread has Python for itself while another wants it
 # Objects more than before until the youngest are looked through; that often until the older ones.
@@ -88,10 +90,22 @@ def show(app: CourseApp) -> ExitStatus:
     collect_garbage_seldom()
     sys.setswitchinterval(SWITCH_INTERVAL)
     with handlers_kept():
-        status = app.run(mouse=False)
+        status = asyncio.run(run_to_the_end(app))
     if app.raised:
         raise app.raised
     return ExitStatus.INTERRUPTED if status is None else status
+
+
+async def run_to_the_end(app: CourseApp) -> ExitStatus | None:
+    """Run the application, and wait until what it has cancelled is over.
+
+    asyncio would cancel that once more, in the middle of ending a lab.
+    """
+    status = await app.run_async(mouse=False)
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=PATIENCE)
+    return status
 
 
 def collect_garbage_seldom() -> None:

@@ -15,7 +15,7 @@ from labs.engine.learn.running import read_to_end, send_signal
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
     from pathlib import Path
 
     from aiohttp import web
@@ -102,11 +102,28 @@ async def open_visit(
 ) -> AsyncIterator[Visit]:
     """The application for a page, which ends with the block."""
     visit = Visit(command, folder, page)
+    # A start that is cancelled half-way would leave a process of which nobody knows.
+    starting = asyncio.create_task(visit.start(*read_size(query)))
     try:
-        await visit.start(*read_size(query))
+        await asyncio.shield(starting)
         yield visit
     finally:
-        await asyncio.shield(visit.end())
+        await to_its_end(close(visit, starting))
+
+
+async def close(visit: Visit, starting: asyncio.Task[None]) -> None:
+    """End a visit, once it has started."""
+    await asyncio.wait([starting])
+    await visit.end()
+
+
+async def to_its_end(closing: Coroutine[None, None, None]) -> None:
+    """Wait until something is closed, whoever cancels meanwhile: page and server may both do so."""
+    task = asyncio.create_task(closing)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    task.result()
 
 
 def read_size(query: Mapping[str, str]) -> tuple[int, int]:

@@ -103,6 +103,7 @@ class Site:
         self._options = options
         self._static = Path(textual_serve.__file__).parent / "static"
         self._visits: set[asyncio.Task[None]] = set()
+        self._is_ending = False
 
     def application(self) -> web.Application:
         """The routes, behind the gate."""
@@ -125,10 +126,12 @@ class Site:
         return application
 
     async def end(self) -> None:
-        """End all applications, and wait for that."""
-        for visit in self._visits:
+        """End all applications, and wait for that; a page that comes back gets no other one."""
+        self._is_ending = True
+        visits = [*self._visits]
+        for visit in visits:
             visit.cancel()
-        await asyncio.gather(*self._visits, return_exceptions=True)
+        await asyncio.gather(*visits, return_exceptions=True)
 
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         from aiohttp import web
@@ -169,13 +172,16 @@ class Site:
 
         page = web.WebSocketResponse(heartbeat=15)
         await page.prepare(request)
+        if self._is_ending:
+            await page.close()
+            return page
         task = asyncio.create_task(self._attend(page, request.query))
         self._visits.add(task)
+        task.add_done_callback(self._visits.discard)  # later than this where the page has gone
         try:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         finally:
-            self._visits.discard(task)
             await page.close()
         return page
 
