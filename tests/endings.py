@@ -204,19 +204,29 @@ def killed(course: Course, *, whole_group: bool = False) -> End:
     return kill
 
 
+def wait_until_in_charge(process: subprocess.Popen[bytes]) -> None:
+    """Wait until tasks.py is in charge: its first child shows it, or that the run is over.
+
+    On a busy machine all of a run may pass between two looks.
+    """
+    wait_until(lambda: has_children(process.pid) or wait_for_end(process, 0), "tasks.py in charge")
+
+
 def interrupted(course: Course, number: Signals) -> End:
     """A signal that can be caught, from when tasks.py is in charge."""
 
     def interrupt(trial: Trial, moment: float) -> Ending:
         with tempfile.TemporaryFile() as output:
             with trial.start(output.fileno()) as process:
-                wait_until(lambda: has_children(process.pid), "tasks.py in charge")
+                wait_until_in_charge(process)
                 wait_for_end(process, moment * course.in_charge)
                 trial.look_while_it_lives(process)
                 process.send_signal(number)
                 status = process.wait(TIMEOUT)
             output.seek(0)
-            return trial.finish(status, output.read().decode())
+            text = output.read().decode()
+            assert trial.was_alive or status == 0, text
+            return trial.finish(status, text)
 
     return interrupt
 
@@ -227,12 +237,13 @@ def on_terminal(end: Callable[[Terminal], None], course: Course) -> End:
     def end_at(trial: Trial, moment: float) -> Ending:
         terminal = Terminal(trial.arguments, trial.tree, trial.variables)
         with ended(terminal.process):
-            wait_until(lambda: has_children(terminal.process.pid), "tasks.py in charge")
+            wait_until_in_charge(terminal.process)
             terminal.read_for(moment * course.in_charge)
             trial.look_while_it_lives(terminal.process)
             end(terminal)
             status = terminal.process.wait(TIMEOUT)
             terminal.close()
+        assert trial.was_alive or status == 0, terminal.output
         return trial.finish(status, terminal.output)
 
     return end_at
