@@ -207,8 +207,6 @@ SOME_PORT_FREE = Rule(
     "inet_csk_find_open_port(), udp_lib_get_port()",
     "Port 0 is any port that is free.",
 )
-PLAIN = Rule("plain", "", "The rules have nothing against it.")
-
 PLAIN = Rule("plain", "__sys_socket() and others", "The rules have nothing against it.")
 
 IPV4_CHECKS = (ADDRESS_NOT_HERE, PRIVILEGED_PORT, BOUND_ALREADY)
