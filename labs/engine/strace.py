@@ -89,6 +89,19 @@ def make_readable(text: str) -> str:
     )
 
 
+def printable(text: str, keeping: str = "") -> str:
+    """A text in which what cannot be shown is replaced, letter by letter: names may be any bytes.
+
+    Unprintable letters of `keeping` stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in keeping else "\N{REPLACEMENT CHARACTER}"
+        for letter in text
+    )
+
+
 def show_address(address: tuple[str, int]) -> str:
     """An address and a port, with brackets round an IPv6 address."""
     host, port = address

@@ -21,7 +21,6 @@ from labs.engine.pictures.calls import DRAWN, Descriptors, read_call
 from labs.engine.pictures.chart import Moment, find_lives, make_chart
 from labs.engine.pictures.people import People
 from labs.engine.pictures.scene import (
-    NOBODY,
     Attempt,
     Door,
     HostFrame,
@@ -95,8 +94,8 @@ class Album:
 
     def _begin(self) -> None:
         self._hosts: dict[str, tuple[str, str]] = {}
-        self._processes: dict[str, ProcessStarted] = {}
         self._people = People()
+        self._processes = self._people.processes
         self._ports: set[int] = set()  # that a call was aimed at, in any step
         self._loads: dict[str, int] = {}  # at which port, by who makes the requests
         self._states: dict[str, State] = {}
@@ -111,7 +110,6 @@ class Album:
         self._chart: Chart | None = None
 
     def _start(self, event: ProcessStarted) -> None:
-        self._processes[event.process] = event
         self._people.start(event)
         self._descriptors.copy(event.parent, event.process)
 
@@ -122,7 +120,7 @@ class Album:
             self._people.hear(event)
         call = read_call(event)
         if call is None:
-            self._moments.append(Moment(event.process, NOBODY, event.at, begins=False))
+            self._moments.append(Moment(event.process, event.at, begins=False))
             return
         if not event.errno:
             self._take_moment(event, call)
@@ -142,7 +140,7 @@ class Album:
             if is_here or call.name not in (*OF_LISTENERS, "exec"):
                 begins = call.name in BEGINNINGS
                 port = socket.address[1] if socket and socket.address else None
-                self._moments.append(Moment(event.process, NOBODY, event.at, begins, port))
+                self._moments.append(Moment(event.process, event.at, begins, port))
 
     def _attempt(self, event: CallMade, call: ShownCall) -> None:
         known = self._descriptors.find(event.process, call.descriptor)
@@ -197,14 +195,14 @@ class Album:
         if timeline is None:
             return ()
         hosts = self._shown_hosts()
-        moments = [
-            replace(moment, user=self.user(moment.process))
+        moments = (
+            moment
             for moment in self._moments
             if moment.process in self._processes
             and self._processes[moment.process].host in hosts
             and (moment.port is None or moment.port in self._focus)
-        ]
-        return find_lives(moments, timeline)
+        )
+        return find_lives(moments, timeline, self.user)
 
     # --- what is shown ---
 

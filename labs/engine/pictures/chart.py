@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from labs.engine.model import OUTCOMES, Meaning
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from labs.engine.model import Quantity, Timeline
 
@@ -22,7 +22,7 @@ MOST_CHANCES = 1_000_000  # in one quantity; beyond it the sums are no longer ex
 class Bars:
     """How many each part has; `band` is where SURE of what chance gives lies, None for no chance.
 
-    `is_loss` says of each bar whether it counts what was lost.
+    `losses` are those that count what was lost, by their names.
     """
 
     what: str
@@ -47,7 +47,6 @@ class Moment:
     """
 
     process: str
-    user: int
     at: int
     begins: bool
     port: int | None = None
@@ -110,8 +109,13 @@ def make_chart(quantity: Quantity, lives: Sequence[Life]) -> Chart | None:
     return None
 
 
-def find_lives(moments: Sequence[Moment], timeline: Timeline) -> list[Life]:
-    """Who served while a load lasted, by when each began and ended, in the order of beginning."""
+def find_lives(
+    moments: Iterable[Moment], timeline: Timeline, user_of: Callable[[str], int]
+) -> list[Life]:
+    """Who served while a load lasted, by when each began and ended, in the order of beginning.
+
+    `user_of` is the number of a process's user.
+    """
     end = timeline.begun + timeline.length
     lives: list[Life] = []
     serving: dict[str, int] = {}  # which of them goes on, by the process's name
@@ -125,7 +129,7 @@ def find_lives(moments: Sequence[Moment], timeline: Timeline) -> list[Life]:
         elif moment.begins and moment.process not in serving:
             serving[moment.process] = len(lives)
             begun = offset if offset > 0 else None
-            lives.append(Life(moment.process, moment.user, begun, None))
+            lives.append(Life(moment.process, user_of(moment.process), begun, None))
     return [life for life in lives if life.ended is None or life.ended > 0]
 
 

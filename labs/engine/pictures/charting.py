@@ -49,7 +49,7 @@ def lay_bars(chart: Bars, columns: int, row: int, say: Say) -> tuple[list[Shape]
     for line, (name, value) in enumerate(chart.bars[:MOST_BARS], row):
         is_loss = name in chart.losses and value > 0
         style = "loss" if name in chart.losses else "bar"
-        shapes.append(Bar(table.start, line, table.room, value / most * table.room, style))
+        shapes.append(Bar(table.start, line, value / most * table.room, style))
         shapes += table.lay_words(line, "refused" if is_loss else "")
     notes = []
     if chart.band:

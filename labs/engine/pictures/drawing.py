@@ -71,11 +71,10 @@ class Arrow:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar in one row, of `length` columns at most `width`."""
+    """A bar in one row, of so many columns."""
 
     column: int
     row: int
-    width: int
     length: float
     style: str
 
@@ -124,13 +123,9 @@ class Drawing:
     shapes: tuple[Shape, ...]
 
 
-def visible(text: str) -> str:
-    """A text that takes its cells wherever it is shown: names may be any bytes."""
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
+def user_style(user: int) -> str:
+    """The style of what belongs to a user, by the user's number."""
+    return UNKNOWN if user < 0 else f"user-{user % USERS}"
 
 
 def cell_width(text: str) -> int:

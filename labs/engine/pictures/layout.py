@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labs.engine.pictures.charting import lay_chart
 from labs.engine.pictures.drawing import (
-    UNKNOWN,
-    USERS,
     Arrow,
     Box,
     Drawing,
@@ -18,8 +17,10 @@ from labs.engine.pictures.drawing import (
     Words,
     cell_width,
     shorten,
-    visible,
+    user_style,
 )
+from labs.engine.pictures.scene import Target
+from labs.engine.strace import printable
 from labs.engine.translation import read_translation
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from labs.engine.pictures.drawing import Shape
-    from labs.engine.pictures.scene import Attempt, Door, Figure, HostFrame, Picture, Queue, Target
+    from labs.engine.pictures.scene import Attempt, Door, Figure, HostFrame, Picture, Queue
 
     Say: TypeAlias = Callable[..., str]
 
@@ -44,7 +45,7 @@ GAP = 2
 TITLE_ENDS = 6  # of a frame's upper edge, which its title leaves free
 FEWEST = 6  # cells for who holds a socket, beside its owner
 COMPACT = 36  # cells; where a socket has fewer, its queue is a number alone
-WILD = {"0.0.0.0": "0.0.0.0", "::": "[::]"}
+WILD = {"::": "[::]"}  # which is lost among words
 
 
 def draw(picture: Picture, columns: int, language: str = "en") -> Drawing:
@@ -68,9 +69,9 @@ def with_visible_text(shape: Shape) -> Shape:
     """A shape whose text has no controls in it."""
     match shape:
         case Words(text=text) if not text.isprintable():
-            return replace(shape, text=visible(text))
+            return replace(shape, text=printable(text))
         case Box(title=title) if not title.isprintable():
-            return replace(shape, title=visible(title))
+            return replace(shape, title=printable(title))
     return shape
 
 
@@ -79,7 +80,7 @@ def lanes(picture: Picture) -> int:
     count = sum(
         attempt.target is not None and attempt.target.host != host.name
         for host in picture.hosts
-        for attempt in chosen(host.attempts)
+        for attempt in chosen(joined(host.attempts))
     )
     return min(count, MOST_LANES)
 
@@ -93,7 +94,7 @@ class Sheet:
         self.left = lane_count * 2 + 1 if lane_count else 0
         self.row = 0
         self.shapes: list[Shape] = []
-        self.doors: dict[tuple[str, str, int], tuple[int, int]] = {}
+        self.doors: dict[Target, tuple[int, int]] = {}
         self._leaving: list[tuple[Target, int, str]] = []
 
     def leave(self, attempt: Attempt, target: Target) -> None:
@@ -103,14 +104,13 @@ class Sheet:
 
     def connect(self) -> None:
         """Draw the arrows between hosts, each in a lane of its own."""
-        arrivals: dict[tuple[str, str, int], int] = {}
+        arrivals: Counter[Target] = Counter()
         for lane, (target, row, style) in enumerate(self._leaving[:MOST_LANES]):
-            key = (target.host, target.protocol, target.port)
-            if key not in self.doors:
+            if target not in self.doors:
                 continue
-            top, height = self.doors[key]
-            number = arrivals.get(key, 0)
-            arrivals[key] = number + 1
+            top, height = self.doors[target]
+            number = arrivals[target]
+            arrivals[target] += 1
             end = top + 1 + min(number, height - 3)
             column = self.left - 2 - 2 * lane
             points = ((self.left, row), (column, row), (column, end), (self.left - 1, end))
@@ -134,11 +134,16 @@ class HostLayout:
         top = sheet.row
         place = len(sheet.shapes)
         sheet.row += 1
-        shown = chosen(host.attempts)
-        for number, door in enumerate(host.doors):
+        every = joined(host.attempts)
+        shown = chosen(every)
+        places = [Target(host.name, door.protocol, door.port) for door in host.doors]
+        for number, (door, place_of_door) in enumerate(zip(host.doors, places, strict=True)):
             sheet.row += bool(number)
-            self._draw_door(door, [each for each in shown if self._is_at(each, door)])
-        self._draw_rest(shown)
+            here = [each for each in shown if each.target == place_of_door]
+            sheet.doors[place_of_door] = self._draw_door(door, here)
+        self._draw_rest(
+            [each for each in shown if each.target not in places], len(every) - len(shown)
+        )
         height = sheet.row - top + 1
         width = sheet.columns - self._left
         title = shorten(f"{host.name}  {host.addresses[0]}", width - TITLE_ENDS)
@@ -146,16 +151,13 @@ class HostLayout:
         sheet.shapes.insert(place, frame)
         sheet.row += 1
 
-    def _draw_rest(self, shown: Sequence[Attempt]) -> None:
-        """What is behind no door."""
+    def _draw_rest(self, attempts: Sequence[Attempt], left: int) -> None:
+        """What is behind no door, and how many attempts are left out."""
         sheet, host = self._sheet, self._host
         top = sheet.row
         sheet.row += bool(host.doors)
         begun = sheet.row
-        self._draw_attempts(
-            [each for each in shown if not any(self._is_at(each, door) for door in host.doors)]
-        )
-        left = len(joined(host.attempts)) - len(shown)
+        self._draw_rows(attempts, self._left + GAP)
         if left:
             self._note("and {count} more", count=left)
         self._draw_connections()
@@ -165,17 +167,10 @@ class HostLayout:
         if sheet.row == begun:
             sheet.row = top
 
-    def _is_at(self, attempt: Attempt, door: Door) -> bool:
-        target = attempt.target
-        return target is not None and (target.host, target.protocol, target.port) == (
-            self._host.name,
-            door.protocol,
-            door.port,
-        )
-
     # --- doors ---
 
-    def _draw_door(self, door: Door, attempts: Sequence[Attempt]) -> None:
+    def _draw_door(self, door: Door, attempts: Sequence[Attempt]) -> tuple[int, int]:
+        """Draw a door and what is behind it; its top and its height."""
         sheet = self._sheet
         top = sheet.row
         place = len(sheet.shapes)
@@ -185,8 +180,7 @@ class HostLayout:
         if len(door.queues) > len(queues):
             self._note("and {count} more", column=self._inner, count=len(door.queues) - len(queues))
         if not door.queues:
-            text = "nobody has it" if door.protocol == "udp" else "nobody listens"
-            self._note(text, column=self._inner)
+            self._note(door.vacancy, column=self._inner)
         if door.connections:
             counts = ", ".join(f"{count} {state}" for state, count in door.connections.items())
             self._write(self._inner, counts, "dim")
@@ -198,7 +192,7 @@ class HostLayout:
         words = Words(self._left + 1, top + 1, f"{door.protocol} {door.port}".center(9), style)
         box = Box(self._left, top, DOOR_WIDTH, height, style)
         sheet.shapes[place:place] = [box, words]
-        sheet.doors[self._host.name, door.protocol, door.port] = (top, height)
+        return top, height
 
     def _draw_group(self, queues: Sequence[Queue]) -> None:
         sheet, first = self._sheet, queues[0]
@@ -211,9 +205,8 @@ class HostLayout:
         sheet.row += 1
         for queue in queues:
             self._draw_queue(queue, self._inner + GAP, self._right - GAP)
-        owner = f"{first.owner}/{first.uid}" if first.owner else str(first.uid)
         width = self._right - self._inner
-        title = self._say("reuseport group of {owner}", {"owner": owner})
+        title = self._say("reuseport group of {owner}", {"owner": first.owner_shown})
         title = shorten(title, width - TITLE_ENDS)
         box = Box(self._inner, top, width, sheet.row - top + 1, "group", title)
         sheet.shapes.insert(place, box)
@@ -284,9 +277,6 @@ class HostLayout:
         return column
 
     # --- processes and what they tried ---
-
-    def _draw_attempts(self, attempts: Sequence[Attempt]) -> None:
-        self._draw_rows(attempts, self._left + GAP)
 
     def _draw_rows(self, attempts: Sequence[Attempt], column: int) -> None:
         """Rows of an arrow, what was called, and who called it."""
@@ -410,16 +400,15 @@ def joined(attempts: Sequence[Attempt]) -> list[Attempt]:
 
 def chosen(attempts: Sequence[Attempt]) -> list[Attempt]:
     """Of many attempts those to draw: refused ones, and one of each kind, before more of a kind."""
-    found = joined(attempts)
     kinds: dict[tuple[str, bool], int] = {}
-    for number, attempt in enumerate(found):
+    for number, attempt in enumerate(attempts):
         kinds.setdefault((attempt.shown, bool(attempt.errno)), number)
     firsts = {*kinds.values()}
     order = sorted(
-        range(len(found)),
-        key=lambda number: (number not in firsts, not found[number].errno, number),
+        range(len(attempts)),
+        key=lambda number: (number not in firsts, not attempts[number].errno, number),
     )
-    return [found[number] for number in sorted(order[:MOST_ATTEMPTS])]
+    return [attempts[number] for number in sorted(order[:MOST_ATTEMPTS])]
 
 
 def make_label(attempt: Attempt, room: int) -> str:
@@ -446,8 +435,3 @@ def outside_width(figure: Figure, outside: str) -> int:
     if outside:
         return 2 + cell_width(outside)
     return int(figure.inner is not None)
-
-
-def user_style(user: int) -> str:
-    """The style of what belongs to a user, by the user's number."""
-    return UNKNOWN if user < 0 else f"user-{user % USERS}"

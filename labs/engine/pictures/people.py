@@ -16,11 +16,12 @@ class People:
     """The processes of a run, as figures.
 
     A process says its uid with each call, as its own user namespace numbers it; evidence says it as
-    the run's does. Who is seen to have two of them is in a user namespace of its own.
+    the run's does. Who is seen to have two of them is in a user namespace of its own. `processes`
+    are all that were started, by name.
     """
 
     def __init__(self) -> None:
-        self._processes: dict[str, ProcessStarted] = {}
+        self.processes: dict[str, ProcessStarted] = {}
         self._users: dict[str, int] = {}
         self._owners: dict[int, int] = {}  # the number of the user who has a uid
         self._said: dict[str, int] = {}
@@ -29,7 +30,7 @@ class People:
 
     def start(self, event: ProcessStarted) -> None:
         """A process is there; a child is in its parent's user namespace."""
-        self._processes[event.process] = event
+        self.processes[event.process] = event
         self._users = number_users([*self._users, event.user])
         if event.parent in self._outside:
             self._outside[event.process] = dict(self._outside[event.parent])
@@ -52,8 +53,8 @@ class People:
             said = self._said.get(name, uid)
             if said != uid or name in self._outside:
                 self._outside.setdefault(name, {})[said] = uid
-            elif name in self._processes and uid == self._processes[name].credentials.effective:
-                self._owners.setdefault(uid, self._users[self._processes[name].user])
+            elif name in self.processes and uid == self.processes[name].credentials.effective:
+                self._owners.setdefault(uid, self._users[self.processes[name].user])
 
     def number(self, user: str) -> int:
         """The number of a user, NOBODY for one whom the run does not name."""
@@ -61,7 +62,7 @@ class People:
 
     def figure(self, name: str, said: int | None = None) -> Figure:
         """A process as it is now, or as it was when it said that it had this uid."""
-        started = self._processes.get(name)
+        started = self.processes.get(name)
         if started is None:
             return Figure(name, NOBODY)
         said = self._said.get(name) if said is None else said

@@ -57,6 +57,11 @@ class Queue:
         return (self.address, self.uid) if self.reuseport and self.is_open else None
 
     @property
+    def owner_shown(self) -> str:
+        """Its owner, by name as far as the run has one, and by uid."""
+        return f"{self.owner}/{self.uid}" if self.owner else str(self.uid)
+
+    @property
     def options(self) -> tuple[str, ...]:
         """The options that it has, by their names in socket(7)."""
         named = {"SO_REUSEADDR": self.reuseaddr, "SO_REUSEPORT": self.reuseport}
@@ -71,6 +76,11 @@ class Door:
     port: int
     queues: tuple[Queue, ...]
     connections: Mapping[str, int]
+
+    @property
+    def vacancy(self) -> str:
+        """What is to be said where nothing is bound to it."""
+        return "nobody has it" if self.protocol == "udp" else "nobody listens"
 
 
 @dataclass(frozen=True)

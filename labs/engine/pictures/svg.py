@@ -17,6 +17,7 @@ from labs.engine.pictures.drawing import (
     Span,
     Words,
     cell_width,
+    user_style,
 )
 
 if TYPE_CHECKING:
@@ -105,27 +106,34 @@ STYLE = (
 
 def to_svg(drawing: Drawing, label: str = "") -> str:
     """An SVG element of its own, to stand in HTML; `label` says in words what it shows."""
-    width = drawing.columns * CELL + 2 * MARGIN
-    height = drawing.rows * ROW + 2 * MARGIN
-    shapes = "".join(map(draw_shape, drawing.shapes))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="picture" role="img"'
-        f' viewBox="{-MARGIN} {-MARGIN} {width} {height}" width="{width}" height="{height}"'
-        f" aria-label={quoteattr(label)}>{shapes}</svg>"
-    )
+    return make_element(drawing, label, "")
 
 
 def to_file(drawing: Drawing, label: str) -> str:
     """A whole SVG document, with its style and a ground of its own."""
-    width = drawing.columns * CELL + 2 * MARGIN
-    height = drawing.rows * ROW + 2 * MARGIN
+    width, height = size_of(drawing)
     ground = (
         f'<rect x="{-MARGIN}" y="{-MARGIN}" width="{width}" height="{height}"'
         f' style="fill:var(--p-paper)"/>'
     )
-    head, rest = to_svg(drawing, label).split(">", 1)
     title = f"<title>{escape(label)}</title>"
-    return f"{head}>{title}<style>{escape(STYLE)}</style>{ground}{rest}\n"
+    return make_element(drawing, label, f"{title}<style>{escape(STYLE)}</style>{ground}") + "\n"
+
+
+def make_element(drawing: Drawing, label: str, before: str) -> str:
+    """The element of a drawing, with something `before` its shapes."""
+    width, height = size_of(drawing)
+    shapes = "".join(map(draw_shape, drawing.shapes))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="picture" role="img"'
+        f' viewBox="{-MARGIN} {-MARGIN} {width} {height}" width="{width}" height="{height}"'
+        f" aria-label={quoteattr(label)}>{before}{shapes}</svg>"
+    )
+
+
+def size_of(drawing: Drawing) -> tuple[int, int]:
+    """The width and the height of a drawing, with its margins, in units."""
+    return drawing.columns * CELL + 2 * MARGIN, drawing.rows * ROW + 2 * MARGIN
 
 
 def draw_shape(shape: Shape) -> str:
@@ -173,7 +181,7 @@ def draw_sign(shape: Sign) -> str:
     if shape.user < 0:
         return f'<circle cx="{x:g}" cy="{y:g}" r="4" class="place"/>'
     user = shape.user % USERS
-    style = f'class="user-{user}"'
+    style = f'class="{user_style(shape.user)}"'
     if user == 0:
         return f'<circle cx="{x:g}" cy="{y:g}" r="5" {style}/>'
     outlines = {

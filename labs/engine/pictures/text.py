@@ -20,6 +20,7 @@ from labs.engine.pictures.drawing import (
     Sign,
     Span,
     Words,
+    user_style,
 )
 
 if TYPE_CHECKING:
@@ -121,11 +122,8 @@ class Canvas:
 
     def _draw_sign(self, shape: Sign) -> None:
         signs = SIGNS if self._has_signs else PLAIN_SIGNS
-        if shape.user < 0:
-            self._write(shape.column, shape.row, self._pick("○", "?"), STYLES["unknown"])
-        else:
-            user = shape.user % USERS
-            self._write(shape.column, shape.row, signs[user], STYLES[f"user-{user}"])
+        sign = self._pick("○", "?") if shape.user < 0 else signs[shape.user % USERS]
+        self._write(shape.column, shape.row, sign, STYLES[user_style(shape.user)])
 
     def _draw_box(self, shape: Box) -> None:
         frame = FRAMES[shape.style]
@@ -205,8 +203,7 @@ class Canvas:
 
     def _draw_span(self, shape: Span) -> None:
         begin, end = round(shape.column), max(round(shape.column) + 1, round(shape.end))
-        user = shape.user % USERS
-        style = STYLES["unknown" if shape.user < 0 else f"user-{user}"]
+        style = STYLES[user_style(shape.user)]
         self._write(begin, shape.row, self._pick("━", "=") * (end - begin), style)
         if shape.begins:
             self._put(begin, shape.row, self._pick("┣", "["), style)

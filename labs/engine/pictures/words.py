@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from labs.engine.model import OUTCOMES
 from labs.engine.pictures.chart import Bars, Course, Strips
-from labs.engine.pictures.drawing import visible
 from labs.engine.pictures.layout import WORDS
+from labs.engine.strace import printable
 from labs.engine.translation import read_translation
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def describe(picture: Picture, language: str = "en") -> str:
     sentences = [sentence for host in picture.hosts for sentence in tell_host(host, say)]
     if picture.chart:
         sentences.append(tell_chart(picture.chart, say))
-    return visible(" ".join(sentences))
+    return printable(" ".join(sentences))
 
 
 def tell_host(host: HostFrame, say: Say) -> Iterator[str]:
@@ -44,8 +44,7 @@ def tell_host(host: HostFrame, say: Say) -> Iterator[str]:
 
 def tell_door(door: Door, say: Say) -> str:
     """A port, who has it, and its connections."""
-    nobody = "nobody has it" if door.protocol == "udp" else "nobody listens"
-    parts = [tell_queue(queue, say) for queue in door.queues[:MOST]] or [say(nobody)]
+    parts = [tell_queue(queue, say) for queue in door.queues[:MOST]] or [say(door.vacancy)]
     if len(door.queues) > MOST:
         parts.append(say("and {count} more", {"count": len(door.queues) - MOST}))
     parts += [f"{count} {state}" for state, count in door.connections.items()]
@@ -55,10 +54,9 @@ def tell_door(door: Door, say: Say) -> str:
 
 def tell_queue(queue: Queue, say: Say) -> str:
     """A socket, its owner and who holds it."""
-    owner = f"{queue.owner}/{queue.uid}" if queue.owner else str(queue.uid)
     values = {
         "address": queue.address,
-        "owner": owner,
+        "owner": queue.owner_shown,
         "holders": ", ".join(figure.name for figure in queue.holders) or "-",
         "waiting": queue.waiting,
         "backlog": queue.backlog,

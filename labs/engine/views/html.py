@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from labs.engine.pictures.svg import STYLE
+from labs.engine.strace import printable
 from labs.engine.translation import read_translation
 from labs.engine.version import VERSION
 from labs.engine.views.digest import COLUMNS
 from labs.engine.views.json import open_stream
-from labs.engine.views.phrases import printable
 from labs.engine.views.report.fold import WORDS, Anchors, Fold
 from labs.engine.views.report.summary import sum_up
 
@@ -120,7 +120,7 @@ def environment() -> Environment:
 def finalize(value: object) -> object:
     """What takes an expression's place in a page."""
     # What is Markup already has been made by a template, of parts that came through here.
-    return printable(value) if type(value) is str else value
+    return printable(value, keeping="\n") if type(value) is str else value
 
 
 def translator(language: str) -> Say:

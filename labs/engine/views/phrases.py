@@ -73,19 +73,6 @@ def show_counts(verdicts: Sequence[Verdict], say: Say) -> str:
     return f"{steps}: {', '.join(parts)}" if parts else ""
 
 
-def printable(text: str) -> str:
-    """A text without what a reader's machine would do instead of showing it.
-
-    Names may be any bytes.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}"
-        for letter in text
-    )
-
-
 # --- kernels and steps, by their names ---------------------------------------------------------
 
 

@@ -34,6 +34,7 @@ from labs.engine.model import (
     StepStarted,
     Verdict,
 )
+from labs.engine.strace import printable
 from labs.engine.translation import Translation, read_translation
 from labs.engine.users import number_users
 from labs.engine.views.digest import (
@@ -51,7 +52,6 @@ from labs.engine.views.phrases import (
     HAPPENED,
     SIGNS,
     SUMMARY,
-    printable,
     show_counts,
     show_expected,
     show_outcome,
@@ -96,7 +96,7 @@ def cleaned(text: Text) -> Text:
     if text.plain.isprintable():
         return text
     shown = text.copy()
-    shown.plain = printable(text.plain)
+    shown.plain = printable(text.plain, keeping="\n")
     return shown
 
 

@@ -255,7 +255,7 @@ class Fold:
         Empty where there is nothing to see.
         """
         picture, language = self._album.picture, self._opened().language
-        if self._opened().mark.name or not (picture.hosts or picture.chart):
+        if self._opened().mark.name or picture.is_empty:
             return ""
         drawing = draw(picture, PICTURE_WIDTH, language)
         return to_svg(drawing, describe(picture, language))
