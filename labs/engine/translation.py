@@ -14,8 +14,12 @@ from labs.engine.errors import EngineError, UsageError
 from labs.engine.model import Expectation, Measured
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+    from typing import TypeAlias
+
+    Say: TypeAlias = Callable[..., str]
+    """Translates a template, and fills in its values: `Translation.text`."""
 
 ENGLISH = "en"
 LANGUAGES = (ENGLISH, "zh")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from labs.engine.challenge import Challenge
     from labs.engine.learn.chapters import Standing
     from labs.engine.learn.run_screen import Manner
-    from labs.engine.learn.words import Say
+    from labs.engine.translation import Say
 
 WIDE = 150  # columns from which what is marked is shown beside the list
 MARGIN = 4  # columns of the list that are no text

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from textual.app import App
 
     from labs.engine.errors import ExitStatus
-    from labs.engine.learn.words import Say
+    from labs.engine.translation import Say
 
 USUAL = ("nano", "vi")
 

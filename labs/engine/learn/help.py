@@ -13,7 +13,7 @@ from labs.engine.learn.panes import TextPane
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
-    from labs.engine.learn.words import Say
+    from labs.engine.translation import Say
 
 FRAME = 2  # rows
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from textual import events
     from textual.app import ComposeResult
 
-    from labs.engine.learn.words import Say
     from labs.engine.model import Expectation, StepStarted
     from labs.engine.prediction import Prediction
+    from labs.engine.translation import Say
 
 OF_A_QUANTITY = re.compile(r"[0-9.~ \-\u2013\u2014\uff0d\uff0e\uff10-\uff19\uff5e到至]")
 UNKNOWN = 0  # the number of "I don't know"

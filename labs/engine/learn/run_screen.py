@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from labs.engine.learn.child import Request
     from labs.engine.learn.messages import Message
-    from labs.engine.learn.words import Say
     from labs.engine.model import Event
+    from labs.engine.translation import Say
 
 TEXT, STEPS, PICTURE = range(3)
 WIDE, WIDEST = 110, 170  # columns from which two and three panes stand side by side

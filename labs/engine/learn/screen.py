@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from textual.binding import BindingType
     from textual.widget import Widget
 
-    from labs.engine.learn.words import Say
+    from labs.engine.translation import Say
 
 LEAST_COLUMNS, LEAST_ROWS = 80, 24
 TOO_SMALL = "-too-small"

@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING
 from labs.engine.translation import read_translation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeAlias
-
-    Say: TypeAlias = Callable[..., str]
-    """A text in the trainee's language, with values for its placeholders."""
+    from labs.engine.translation import Say
 
 WORDS = Path(__file__).parent
 OF_VIEWS = WORDS.parent / "views"  # the questions and their answers are those of --predict

@@ -9,13 +9,11 @@ from labs.engine.pictures.chart import Bars, Course, Strips
 from labs.engine.pictures.drawing import Band, Bar, Columns, Sign, Span, Words, cell_width, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import TypeAlias
+    from collections.abc import Sequence
 
     from labs.engine.pictures.chart import Chart, Life
     from labs.engine.pictures.drawing import Shape
-
-    Say: TypeAlias = Callable[..., str]
+    from labs.engine.translation import Say
 
 LONGEST_LABEL = 16
 MOST_BARS = 12

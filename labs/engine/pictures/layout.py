@@ -24,13 +24,11 @@ from labs.engine.strace import printable
 from labs.engine.translation import read_translation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import TypeAlias
+    from collections.abc import Sequence
 
     from labs.engine.pictures.drawing import Shape
     from labs.engine.pictures.scene import Attempt, Door, Figure, HostFrame, Picture, Queue
-
-    Say: TypeAlias = Callable[..., str]
+    from labs.engine.translation import Say
 
 WORDS = Path(__file__).parent  # where the translation of what stands here is
 NARROWEST = 40

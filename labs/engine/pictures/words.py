@@ -11,13 +11,11 @@ from labs.engine.strace import printable
 from labs.engine.translation import read_translation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import TypeAlias
+    from collections.abc import Iterator
 
     from labs.engine.pictures.chart import Chart
     from labs.engine.pictures.scene import Attempt, Door, HostFrame, Picture, Queue
-
-    Say: TypeAlias = Callable[..., str]
+    from labs.engine.translation import Say
 
 MOST = 8  # parts of each kind that are named
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from labs.engine.model import Event
-    from labs.engine.views.phrases import Say
+    from labs.engine.translation import Say
     from labs.engine.views.report.kernels import MatrixContent
     from labs.engine.views.report.learners import ClassContent
 

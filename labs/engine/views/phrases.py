@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 from labs.engine.model import Failed, Measured, Quantity, Refused, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import TypeAlias
+    from collections.abc import Sequence
 
     from labs.engine.model import Expectation, Outcome
-
-    Say: TypeAlias = Callable[..., str]
-    """Translates a template, and fills in its values."""
+    from labs.engine.translation import Say
 
 SIGNS = {
     Verdict.PASSED: ("✔", "ok", "green"),

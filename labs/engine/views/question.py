@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from labs.engine.model import Expectation, StepStarted
     from labs.engine.prediction import Prediction
+    from labs.engine.translation import Say
 
 WORDS = Path(__file__).parent
 MARGIN = " " * INDENT
@@ -209,7 +210,7 @@ def filled(parts: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def ask_how_many(what: str, language: str, say: Callable[..., str]) -> str:
+def ask_how_many(what: str, language: str, say: Say) -> str:
     """The question for a quantity."""
     # One language alone tells one from many, and by that would tell the answer.
     name = plural(what) if language == ENGLISH else what

@@ -10,12 +10,10 @@ from labs.engine.prediction import Judgement, judge
 from labs.engine.translation import Translation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import TypeAlias
+    from collections.abc import Iterator
 
     from labs.engine.prediction import Prediction
-
-    Say: TypeAlias = Callable[..., str]
+    from labs.engine.translation import Say
 
 STYLES = {Judgement.RIGHT: "green", Judgement.UNSAID: "dim", Judgement.NOT_SHOWN: "dim"}
 LEFT_OUT = "magenta"  # the style of all others; red is for what differs from the lab

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from labs.engine.model import Evidence
-    from labs.engine.views.phrases import Say
+    from labs.engine.translation import Say
 
 WORDS = Path(__file__).parents[1]  # where the translation of what views say is
 
