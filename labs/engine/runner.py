@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import sys
 import time
 import traceback
@@ -27,7 +26,7 @@ from labs.engine.translation import ENGLISH, check_language, read_translation
 from labs.engine.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from labs.engine.agent import Message
@@ -136,6 +135,11 @@ def run_labs(labs: Sequence[Scenario], options: Options) -> ExitStatus:
 
         run = stack.enter_context(open_place(options, views))
         statuses = [run(lab) for lab in labs]
+    return foremost(statuses)
+
+
+def foremost(statuses: Collection[ExitStatus]) -> ExitStatus:
+    """What several come to: the first of PRECEDENCE that any has."""
     return next(status for status in PRECEDENCE if status in statuses)
 
 
@@ -180,12 +184,10 @@ def open_place(options: Options, views: Callable[[], Sequence[View]]) -> Iterato
 
         yield run_here
         return
-    from labs.engine.kernels.boot import booting
+    from labs.engine.kernels.boot import booting, one_processor
     from labs.engine.kernels.catalogue import find_kernel
 
-    # The processes of a UML guest wait for each other: on several processors they take longer.
-    processor = max(os.sched_getaffinity(0))
-    with booting(find_kernel(options.kernel), processor) as guest:
+    with booting(find_kernel(options.kernel), one_processor()) as guest:
         views()
         guest.wait_until_ready()
         yield lambda lab: run_inside(lab, guest, options, views())

@@ -22,7 +22,7 @@ def show_verdicts(labs: Sequence[Lab], files: str) -> ExitStatus:
     Several files have commas between. UsageError for what holds no records, CannotRun where no
     record is of a lab with a claim. A claim that was not put to the test to the end is no pass.
     """
-    from labs.engine.runner import PRECEDENCE
+    from labs.engine.runner import foremost
     from labs.engine.views.verdicts import VerdictsView
 
     found = (
@@ -34,8 +34,7 @@ def show_verdicts(labs: Sequence[Lab], files: str) -> ExitStatus:
     if not rulings:
         raise CannotRun("No lab in these records puts a claim to the test.")
     VerdictsView(standard_output()).show(rulings)
-    statuses = [ruling.status for ruling in rulings]
-    return next(status for status in PRECEDENCE if status in statuses)
+    return foremost([ruling.status for ruling in rulings])
 
 
 def read_records(name: str) -> list[Ruling]:

@@ -18,7 +18,7 @@ from labs.engine.backends.namespaces.missing import without_docker
 from labs.engine.catalogue import LABS
 from labs.engine.errors import BindlabError, CannotRun, ExitStatus, UsageError, standard_output
 from labs.engine.jobs import choose_count, work_off
-from labs.engine.runner import PRECEDENCE
+from labs.engine.runner import foremost
 from labs.engine.views.content import ContentView
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def check_labs(options: CheckOptions, folder: Path = LABS, package: str = "labs"
         if ExitStatus.FAILED not in statuses:
             raise obstacle
         view.show_obstacle(obstacle.message, obstacle.hint)
-    return next(status for status in PRECEDENCE if status in statuses)
+    return foremost(statuses)
 
 
 def choose(contents: Sequence[Content], text: str) -> list[Content]:

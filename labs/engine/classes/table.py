@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from labs.engine.classes.result import FORMAT, NO_RESULT
 from labs.engine.kernels.comparison import WORDS
-from labs.engine.runner import PRECEDENCE
+from labs.engine.runner import foremost
 from labs.engine.version import VERSION
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ class Table:
     @property
     def status(self) -> ExitStatus:
         """The exit status of the class: the first of PRECEDENCE that any learner has."""
-        statuses = [result.status for result in self.results]
-        return next(status for status in PRECEDENCE if status in statuses)
+        return foremost([result.status for result in self.results])
 
     @property
     def counts(self) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labs.engine.kernels.comparison import WORDS
-from labs.engine.runner import PRECEDENCE
+from labs.engine.runner import foremost
 from labs.engine.version import VERSION
 from labs.engine.views.json import converted, open_output
 
@@ -66,8 +66,7 @@ class Table:
     @property
     def status(self) -> ExitStatus:
         """The exit status of all: the first of PRECEDENCE that any has."""
-        statuses = [grade.status for grade in self.grades]
-        return next(status for status in PRECEDENCE if status in statuses)
+        return foremost([grade.status for grade in self.grades])
 
     @property
     def counts(self) -> str:

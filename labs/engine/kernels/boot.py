@@ -249,6 +249,14 @@ def start(kernel: Kernel, processor: int | None = None, module: str = GUEST) -> 
     return Guest(kernel, keeper, channel, console)
 
 
+def one_processor() -> int:
+    """The processor for a guest that has the machine for itself.
+
+    The processes of a UML guest wait for each other: on several processors they take longer.
+    """
+    return max(os.sched_getaffinity(0))
+
+
 @contextlib.contextmanager
 def booting(kernel: Kernel, processor: int | None = None) -> Iterator[Guest]:
     """A guest that boots, and is powered off at the end of the block; raises CannotRun."""

@@ -29,7 +29,7 @@ from labs.engine.kernels.listing import find_lacks
 from labs.engine.kernels.store import find_stored
 from labs.engine.progress import ImageDone, ImagesPlanned, ImageStarted
 from labs.engine.reading import read_file
-from labs.engine.runner import PRECEDENCE, check_standard_output
+from labs.engine.runner import check_standard_output, foremost
 from labs.engine.views.html import open_page, write_matrix
 from labs.engine.views.json import STANDARD_OUTPUT, open_document
 from labs.engine.views.matrix import MatrixView
@@ -88,7 +88,7 @@ def run_matrix(labs: Sequence[Lab], options: MatrixOptions) -> ExitStatus:
         if changes.changes:
             statuses.append(ExitStatus.DIFFERS)
     view.show_end(closing)
-    return next(status for status in PRECEDENCE if status in statuses)
+    return foremost(statuses)
 
 
 # --- what to run --------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from labs.engine.backends.namespaces.backend import open_namespaces
 from labs.engine.errors import BindlabError, EngineError, ExitStatus, standard_output
-from labs.engine.kernels.boot import booting
+from labs.engine.kernels.boot import booting, one_processor
 from labs.engine.kernels.matrix import HOST, choose_columns
 from labs.engine.rules.rulebook import read_version, rules_of
-from labs.engine.runner import PRECEDENCE
+from labs.engine.runner import foremost
 from labs.engine.verification.comparison import Comparison, count_compared, find_mismatches
 from labs.engine.verification.measuring import measure
 from labs.engine.verification.table import make_table
@@ -49,8 +48,7 @@ class Verification:
     @property
     def status(self) -> ExitStatus:
         """The one that matters most."""
-        statuses = {comparison.status for comparison in self.comparisons}
-        return next(status for status in PRECEDENCE if status in statuses)
+        return foremost({comparison.status for comparison in self.comparisons})
 
     def to_json(self) -> object:
         """As a document."""
@@ -117,8 +115,7 @@ def measure_here() -> Measured:
 
 def measure_inside(kernel: Kernel) -> Measured:
     """Measure the table in a guest; raises CannotRun and EngineError."""
-    # The processes of a UML guest wait for each other: on several processors they take longer.
-    with booting(kernel, max(os.sched_getaffinity(0))) as guest:
+    with booting(kernel, one_processor()) as guest:
         release = guest.wait_until_ready()
         start = time.monotonic()
         answered = [errnos for message in guest.measure("rules") for errnos in read(message)]
