@@ -16,12 +16,13 @@ from labs.engine.strace import printable
 from labs.engine.translation import read_translation
 from labs.engine.version import VERSION
 from labs.engine.views.digest import COLUMNS
-from labs.engine.views.json import open_stream
+from labs.engine.views.json import open_stream, open_whole_view
 from labs.engine.views.report.fold import WORDS, Anchors, Fold
 from labs.engine.views.report.summary import sum_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from jinja2 import Environment
 
@@ -56,17 +57,13 @@ class HtmlView:
         )
 
 
-@contextlib.contextmanager
-def open_html_view(name: str) -> Iterator[HtmlView]:
+def open_html_view(name: str) -> AbstractContextManager[HtmlView]:
     """The view that writes to a file, `-` being standard output.
 
     It is opened at once, and replaced whole when the block ends without an error or not at all, as
     the record is. UsageError where it cannot be opened, EngineError where the writing fails.
     """
-    with open_stream(name) as stream:
-        view = HtmlView()
-        yield view
-        view.write(stream)
+    return open_whole_view(name, HtmlView())
 
 
 @contextlib.contextmanager

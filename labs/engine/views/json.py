@@ -9,7 +9,7 @@ import os
 import signal
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
 
 from labs.engine.errors import EngineError, UsageError, standard_output
 from labs.engine.model import Event, RunStarted
@@ -54,6 +54,24 @@ class LinesView:
             self._stream.flush()
 
 
+class View(Protocol):
+    """What collects events and then has a document to write."""
+
+    def write(self, stream: TextIO) -> None:
+        """Write the document."""
+
+
+WholeView = TypeVar("WholeView", bound=View)
+
+
+@contextlib.contextmanager
+def open_whole_view(name: str, view: WholeView) -> Iterator[WholeView]:
+    """A view that writes its document when the block ends, as `open_stream` has it."""
+    with open_stream(name) as stream:
+        yield view
+        view.write(stream)
+
+
 @contextlib.contextmanager
 def open_json_view(name: str) -> Iterator[DocumentView | LinesView]:
     """The view that writes to a file: `-` is standard output, NAME.jsonl takes events as lines.
@@ -62,21 +80,12 @@ def open_json_view(name: str) -> Iterator[DocumentView | LinesView]:
     anything starts. A document replaces the file whole at the end of the block or not at all.
     EngineError where the writing fails.
     """
-    with converted(name):
-        if name == STANDARD_OUTPUT:
-            stream = standard_output()
-            view = DocumentView()
-            yield view
-            view.write(stream)
-            return
-        if name.endswith(LINES_SUFFIX):
-            with open_directly(Path(name)) as stream:
-                yield LinesView(stream)
-            return
-        with open_output(Path(name)) as stream:
-            view = DocumentView()
-            yield view
-            view.write(stream)
+    if name.endswith(LINES_SUFFIX):
+        with converted(name), open_directly(Path(name)) as stream:
+            yield LinesView(stream)
+        return
+    with open_whole_view(name, DocumentView()) as view:
+        yield view
 
 
 class Written(Protocol):

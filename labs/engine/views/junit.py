@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from typing import TYPE_CHECKING, TextIO
@@ -19,10 +18,11 @@ from labs.engine.model import (
     Verdict,
 )
 from labs.engine.strace import show_address
-from labs.engine.views.json import open_stream
+from labs.engine.views.json import open_whole_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from labs.engine.model import Evidence, SocketEvidence
 
@@ -132,17 +132,13 @@ class JunitView:
             found.text = writable(text) or None
 
 
-@contextlib.contextmanager
-def open_junit_view(name: str) -> Iterator[JunitView]:
+def open_junit_view(name: str) -> AbstractContextManager[JunitView]:
     """The view that writes to a file, `-` being standard output.
 
     It is opened at once, and replaced whole when the block ends without an error or not at all, as
     the record is. UsageError where it cannot be opened, EngineError where the writing fails.
     """
-    with open_stream(name) as stream:
-        view = JunitView()
-        yield view
-        view.write(stream)
+    return open_whole_view(name, JunitView())
 
 
 def write_suites(suites: ET.Element, stream: TextIO) -> None:
