@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.text import Text
 
-from labs.engine.views.phrases import SIGNS, name_all, ranges, short_names, shorten
+from labs.engine.views.phrases import (
+    SIGNS,
+    name_all,
+    name_change,
+    name_skipped,
+    name_stop,
+    short_names,
+    shorten,
+    show_change,
+)
 from labs.engine.views.terminal import make_console
 
 if TYPE_CHECKING:
@@ -66,9 +75,7 @@ class MatrixView:
             return
         self._title("Not run, or not to the end")
         for stop in stops:
-            labs = name_all(stop.labs, matrix.labs, "every lab")
-            where = name_all(stop.kernels, matrix.kernels, "all kernels")
-            self._item(f"{labs} on {where}", "bold")
+            self._item(name_stop(stop, matrix), "bold")
             self._item(stop.error, indent=2 * INDENT)
             for line in stop.hint.splitlines():
                 self._item(line.strip(), "dim", indent=3 * INDENT)
@@ -79,9 +86,7 @@ class MatrixView:
             return
         self._title("Skipped steps")
         for each in skipped:
-            steps = f"step{'s' * (len(each.numbers) > 1)} {ranges(each.numbers)}"
-            where = name_all(each.kernels, matrix.kernels, "all kernels")
-            self._item(f"{each.lab}, {steps} on {where}", "bold")
+            self._item(name_skipped(each, matrix), "bold")
             self._item(each.reason, indent=2 * INDENT)
 
     def show_differences(self, matrix: Matrix, differences: Sequence[Difference]) -> None:
@@ -118,10 +123,8 @@ class MatrixView:
         """What is not as in an earlier matrix."""
         self._title(f"Changed since {file}" if changes.changes else f"Nothing changed since {file}")
         for change in changes.changes:
-            step = f", step {change.number}  {change.title}" if change.title else ""
-            where = f" on {', '.join(change.kernels)}" if change.kernels else ""
-            self._item(f"{change.lab}{where}{step}", "bold")
-            self._item(f"was {change.before}, is {change.after}", "bold red", indent=2 * INDENT)
+            self._item(name_change(change), "bold")
+            self._item(show_change(change), "bold red", indent=2 * INDENT)
         if changes.new:
             self._item(f"not in it, and no change: {', '.join(changes.new)}", "dim")
         for release in releases:

@@ -10,6 +10,7 @@ from labs.engine.model import Failed, Measured, Quantity, Refused, Verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from labs.engine.kernels.comparison import Change, Matrix, SkippedSteps, Stop
     from labs.engine.model import Expectation, Outcome
     from labs.engine.translation import Say
 
@@ -104,3 +105,28 @@ def ranges(numbers: Sequence[int]) -> str:
         else:
             groups.append([number, number])
     return ", ".join(f"{low}-{high}" if low < high else f"{low}" for low, high in groups)
+
+
+def name_stop(stop: Stop, matrix: Matrix) -> str:
+    """Which labs did not come to their end, and where."""
+    labs = name_all(stop.labs, matrix.labs, "every lab")
+    return f"{labs} on {name_all(stop.kernels, matrix.kernels, 'all kernels')}"
+
+
+def name_skipped(skipped: SkippedSteps, matrix: Matrix) -> str:
+    """Which steps of a lab are skipped, and where."""
+    steps = f"step{'s' * (len(skipped.numbers) > 1)} {ranges(skipped.numbers)}"
+    where = name_all(skipped.kernels, matrix.kernels, "all kernels")
+    return f"{skipped.lab}, {steps} on {where}"
+
+
+def name_change(change: Change) -> str:
+    """What is another one than before, and where."""
+    step = f", step {change.number}  {change.title}" if change.title else ""
+    where = f" on {', '.join(change.kernels)}" if change.kernels else ""
+    return f"{change.lab}{where}{step}"
+
+
+def show_change(change: Change) -> str:
+    """What it was and is."""
+    return f"was {change.before}, is {change.after}"

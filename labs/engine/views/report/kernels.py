@@ -6,7 +6,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from labs.engine.kernels.comparison import find_differences, find_skipped_steps, find_stops
-from labs.engine.views.phrases import SIGNS, SUMMARY, name_all, ranges, short_names, shorten
+from labs.engine.views.phrases import (
+    SIGNS,
+    SUMMARY,
+    name_all,
+    name_change,
+    name_skipped,
+    name_stop,
+    short_names,
+    shorten,
+    show_change,
+)
 from labs.engine.views.report.content import MARKS, Item, Mark, foremost
 
 if TYPE_CHECKING:
@@ -87,11 +97,7 @@ def with_changes(
     content: MatrixContent, since: str, changes: Changes, releases: Sequence[str]
 ) -> MatrixContent:
     """The same, compared with an earlier matrix."""
-    items = []
-    for change in changes.changes:
-        step = f", step {change.number}  {change.title}" if change.title else ""
-        where = f" on {', '.join(change.kernels)}" if change.kernels else ""
-        items.append(Item(f"{change.lab}{where}{step}", f"was {change.before}, is {change.after}"))
+    items = [Item(name_change(change), show_change(change)) for change in changes.changes]
     mark = Mark("differs", "✘", "changed") if items else content.mark
     notes = [Item(text) for text in (*changes.new, *(f"the kernel {each}" for each in releases))]
     return replace(content, mark=mark, since=since, changes=tuple(items), notes=tuple(notes))
@@ -106,8 +112,7 @@ def show_stops(matrix: Matrix) -> list[Item]:
     """Why labs did not come to their end."""
     return [
         Item(
-            f"{name_all(stop.labs, matrix.labs, 'every lab')} on "
-            f"{name_all(stop.kernels, matrix.kernels, 'all kernels')}",
+            name_stop(stop, matrix),
             stop.error,
             tuple(line.strip() for line in stop.hint.splitlines()),
         )
@@ -117,14 +122,7 @@ def show_stops(matrix: Matrix) -> list[Item]:
 
 def show_skipped(matrix: Matrix) -> list[Item]:
     """Steps that are skipped wherever they are come to."""
-    return [
-        Item(
-            f"{each.lab}, step{'s' * (len(each.numbers) > 1)} {ranges(each.numbers)} on "
-            f"{name_all(each.kernels, matrix.kernels, 'all kernels')}",
-            each.reason,
-        )
-        for each in find_skipped_steps(matrix)
-    ]
+    return [Item(name_skipped(each, matrix), each.reason) for each in find_skipped_steps(matrix)]
 
 
 def show_difference(matrix: Matrix, difference: Difference) -> DifferenceContent:
