@@ -35,31 +35,28 @@ KERNEL = "6.12"
 
 def compare_rules() -> Iterator[Comparison | NotMeasured]:
     """The model's answers, then the table here and in a guest."""
-    binds = measure_binds()
-    yield Comparison(
-        name="binds a second by the model : least",
-        ours=f"{binds:,.0f}",
-        other=f"{LEAST_BINDS:,}",
-        ratio=binds / LEAST_BINDS,
-        limit=">=1",
-        within=binds >= LEAST_BINDS,
-    )
+    yield at_least("binds a second by the model : least", measure_binds(), LEAST_BINDS)
     measured = measure_here()
     rate = len(measured.answered) / measured.seconds
-    yield Comparison(
-        name="cells a second of rules.verify : least",
-        ours=f"{rate:,.0f}",
-        other=f"{LEAST_CELLS:,}",
-        ratio=rate / LEAST_CELLS,
-        limit=">=1",
-        within=rate >= LEAST_CELLS,
-    )
+    yield at_least("cells a second of rules.verify : least", rate, LEAST_CELLS)
     yield compare_whole("rules.verify, the whole table : limit", measured, HERE_LIMIT)
     name = f"rules.verify in {KERNEL} : limit"
     try:
         yield compare_whole(name, measure_inside(find_kernel(KERNEL)), INSIDE_LIMIT)
     except CannotRun as error:
         yield NotMeasured(name, error.message)
+
+
+def at_least(name: str, found: float, least: int) -> Comparison:
+    """How much there was of something, and how much is wanted."""
+    return Comparison(
+        name=name,
+        ours=f"{found:,.0f}",
+        other=f"{least:,}",
+        ratio=found / least,
+        limit=">=1",
+        within=found >= least,
+    )
 
 
 def compare_whole(name: str, measured: Measured, limit: float) -> Comparison:
