@@ -157,7 +157,7 @@ def test_a_story_knows_where_a_run_stands() -> None:
     story.take(StepEnded(1, Failed("EADDRINUSE", "bind"), Verdict.PASSED, ()))
     story.take(StepStarted(2, "Bob asks again", Ok(), "why"))
     story.take(StepEnded(2, Failed("EADDRINUSE", "bind"), Verdict.DIFFERS, ()))
-    assert (story.right, story.judged) == (1, 2)
+    assert (story.score.right, story.score.judged) == (1, 2)
     story.take(NextAsked())
     assert story.phase is Phase.WAITING
     story.take(Ended(ExitStatus.DIFFERS))

@@ -116,7 +116,7 @@ class LabScreen(RunScreen):
         story = self.story
         if story.status not in DONE:
             return
-        entry = LabEntry(1, today(), story.right, story.judged)
+        entry = LabEntry(1, today(), story.score.right, story.score.judged)
         try:
             open_lab_progress().change(self.chapter.lab.name, lambda old: combined(old, entry))
         except UsageError as error:

@@ -298,8 +298,8 @@ class RunScreen(CourseScreen):
             f"[{name}]" if index == self._pane else f" {name} " for index, name in enumerate(names)
         )
         score = ""
-        if self.story.judged:
-            values = {"right": self.story.right, "count": self.story.judged}
+        if self.story.score.judged:
+            values = {"right": self.story.score.right, "count": self.story.score.judged}
             score = self.say("predicted: {right} of {count} right", values) + "   "
         self.set_title(self.name_shown, f"{score}{panes}")
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from labs.engine.learn.messages import Ended, NextAsked, PredictionsAsked, Untouched
 from labs.engine.model import Predicted, RunEnded, RunStarted, StepEnded, StepStarted, Verdict
-from labs.engine.prediction import Judgement, judge
+from labs.engine.views.score import Score
 
 if TYPE_CHECKING:
     from labs.engine.learn.messages import Message
     from labs.engine.model import Event
-    from labs.engine.prediction import Prediction
 
 
 class Phase(Enum):
@@ -32,29 +31,17 @@ class Story:
 
     def __init__(self) -> None:
         self.phase = Phase.IDLE
-        self.events: list[Event] = []
         self.steps: dict[int, StepStarted] = {}
         self.verdicts: dict[int, Verdict] = {}
         self.asked: tuple[StepStarted, ...] = ()
         self.end: Ended | None = None
         self.is_untouched = False
-        self._said: dict[int, Prediction] = {}
-        self._judgements: list[Judgement] = []
+        self.score = Score()
 
     @property
     def status(self) -> int | None:
         """The run's exit status; None before its end."""
         return self.end.status if self.end else None
-
-    @property
-    def right(self) -> int:
-        """How many predictions were right so far."""
-        return self._judgements.count(Judgement.RIGHT)
-
-    @property
-    def judged(self) -> int:
-        """Of how many."""
-        return len(self._judgements) - self._judgements.count(Judgement.NOT_SHOWN)
 
     def take(self, message: Message) -> None:
         """Take the next message."""
@@ -68,7 +55,6 @@ class Story:
             case Ended():
                 self.phase, self.end = Phase.OVER, message
             case _:
-                self.events.append(message)
                 self._take_event(message)
 
     def go_on(self) -> None:
@@ -76,18 +62,14 @@ class Story:
         self.phase, self.asked = Phase.RUNNING, ()
 
     def _take_event(self, event: Event) -> None:
+        if isinstance(event, StepStarted | Predicted | StepEnded):
+            self.score.take(event)
         match event:
             case RunStarted():
                 self.phase = Phase.RUNNING
             case StepStarted():
                 self.steps[event.number] = event
-            case Predicted():
-                self._said[event.number] = event.prediction
             case StepEnded():
                 self.verdicts[event.number] = event.verdict
-                if event.number in self._said:
-                    bounds = self.steps[event.number].expected
-                    said = self._said[event.number]
-                    self._judgements.append(judge(said, bounds, event.outcome))
             case RunEnded():
                 self.phase = Phase.RUNNING

@@ -59,6 +59,17 @@ class Score:
                 said = self._said[event.number]
                 self._judgements[event.number] = judge(said, bounds, event.outcome)
 
+    @property
+    def right(self) -> int:
+        """How many predictions were right so far."""
+        return [*self._judgements.values()].count(Judgement.RIGHT)
+
+    @property
+    def judged(self) -> int:
+        """Of how many."""
+        judgements = [*self._judgements.values()]
+        return len(judgements) - judgements.count(Judgement.NOT_SHOWN)
+
     def line(self, number: int) -> tuple[str, str] | None:
         """What was said of a step that is over and how that was, with its style."""
         judgement = self._judgements.get(number)
@@ -73,8 +84,7 @@ class Score:
         if not self._judgements:
             return
         counts = Counter(self._judgements.values())
-        judged = counts.total() - counts[Judgement.NOT_SHOWN]
-        values = {"right": counts[Judgement.RIGHT], "count": judged}
+        values = {"right": self.right, "count": self.judged}
         parts = [self._say("predictions: {right} of {count} right", values)]
         parts += [
             self._say(text, {"count": counts[judgement]})
