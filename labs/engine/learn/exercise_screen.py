@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from labs.engine.errors import BindlabError, ExitStatus
 from labs.engine.exercises.check import Exercise, find_exercise
 from labs.engine.exercises.course import begin, count_hint
-from labs.engine.exercises.watching import INTERVAL
+from labs.engine.exercises.watching import INTERVAL, Saves
 from labs.engine.exercises.workplace import usage_errors
 from labs.engine.learn.child import CHECK, Request
 from labs.engine.learn.editor import edit, find_editor
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from labs.engine.challenge import Challenge
-    from labs.engine.exercises.workplace import Fingerprint
 
 FENCE = "```"
 
@@ -166,15 +165,11 @@ class ExerciseScreen(RunScreen):
 
     async def _watch(self) -> None:
         """Check now, and whenever the work folder has changed; until the check passes."""
-        workplace = self._exercise.workplace
-        checked: Fingerprint | None = None
-        last: Fingerprint | None = None
+        saves = Saves(self._exercise.workplace)
         while self._is_watching:
-            found = workplace.fingerprint()
-            if found != checked and found == last and self.story.phase not in BUSY:
-                checked = found
+            if saves.look() and self.story.phase not in BUSY:
+                saves.take()
                 self.run()
-            last = found
             await asyncio.sleep(INTERVAL)
 
     def action_hint(self) -> None:
