@@ -24,7 +24,7 @@ ADAPTERS = {
     "textual": {
         f"labs.engine.learn.{part}"
         for part in (
-            *("app", "course_screen", "editor", "help", "interrupts", "keys"),
+            *("app", "course_screen", "editor", "help", "keys"),
             *("lines", "panes", "places", "question", "run_screen", "screen"),
         )
     },

@@ -71,7 +71,7 @@ class CourseApp(App[ExitStatus]):
 
     def on_mount(self) -> None:
         """Show the list, and over it the lab that was asked for."""
-        heed_signals(self)
+        heed_signals(self.action_interrupt)
         self.push_screen(ListScreen(self._chapters, self._standing, self._manner))
         for chapter in self._chapters:
             if chapter.lab.name == self._first:

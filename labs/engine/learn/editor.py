@@ -7,8 +7,10 @@ import shlex
 import shutil
 import signal
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING
 
+from labs.engine.errors import ExitStatus
 from labs.engine.learn.interrupts import interrupts_left_alone
 
 if TYPE_CHECKING:
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
     from textual.app import App
 
-    from labs.engine.errors import ExitStatus
     from labs.engine.translation import Say
 
 USUAL = ("nano", "vi")
@@ -42,7 +43,8 @@ def edit(app: App[ExitStatus], program: Path, say: Say) -> str:
         words = shlex.split(editor)
     except ValueError:
         words = [editor]
-    with app.suspend(), interrupts_left_alone(app):
+    leave = partial(app.exit, ExitStatus.INTERRUPTED)
+    with app.suspend(), interrupts_left_alone(leave):
         try:
             status = subprocess.run([*words, str(program)], check=False).returncode
         except OSError as error:

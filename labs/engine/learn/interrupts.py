@@ -5,15 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from functools import partial
 from typing import TYPE_CHECKING
 
-from labs.engine.errors import ExitStatus
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from textual.app import App
+    from collections.abc import Callable, Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # What Textual's driver takes over besides.
@@ -21,17 +16,17 @@ TAKEN = (*SIGNALS, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH, signal.SIGTT
 SOON = 0.1  # seconds: the loop has seen by then what has come
 
 
-def heed_signals(app: App[ExitStatus]) -> None:
+def heed_signals(leave: Callable[[], None]) -> None:
     """Leave in order at a signal; one that was ignored from the start stays so."""
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, partial(app.exit, ExitStatus.INTERRUPTED))
+            loop.add_signal_handler(number, leave)
 
 
 @contextlib.contextmanager
-def interrupts_left_alone(app: App[ExitStatus]) -> Iterator[None]:
-    """Leave Ctrl-C to a program that has the terminal."""
+def interrupts_left_alone(leave: Callable[[], None]) -> Iterator[None]:
+    """Leave Ctrl-C to a program that has the terminal; afterwards it is to `leave` again."""
     loop = asyncio.get_running_loop()
     is_heeded = loop.remove_signal_handler(signal.SIGINT)
     before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
@@ -41,7 +36,7 @@ def interrupts_left_alone(app: App[ExitStatus]) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         if is_heeded:
             # Not at once: what has come meanwhile is still to be read, as nobody's.
-            loop.call_later(SOON, heed_signals, app)
+            loop.call_later(SOON, heed_signals, leave)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import socket
 import sys
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from labs.engine.errors import CannotRun, ExitStatus, UsageError, standard_output
 from labs.engine.learn.gate import Gate
+from labs.engine.learn.interrupts import heed_signals
 from labs.engine.learn.words import speaker
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ ROOT = Path(__file__).parents[3]
 ADDRESS = "127.0.0.1"
 PORTS = range(1, 65_536)
 SERVED = "labs.engine.learn.served"
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def serve(options: LearnOptions) -> ExitStatus:
@@ -78,10 +77,7 @@ async def run_server(listener: socket.socket, gate: Gate, options: LearnOptions)
     from aiohttp import web
 
     ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, ended.set)
+    heed_signals(ended.set)
     site = Site(gate, options)
     runner = web.AppRunner(site.application(), access_log=None, handle_signals=False)
     await runner.setup()
