@@ -139,6 +139,7 @@ IMAGE_HELP = {
 SITE_HELP = {"output": "the site's folder; build/site without it"}
 
 PICTURES_HELP = {"output": "write gallery and pictures to this folder; to docs without it"}
+SHEET_HELP = {"output": "write the pages to this folder; to docs without it"}
 
 
 def lab_command(name: str, shows: str, labs: Sequence[Lab]) -> CommandTask:
@@ -423,6 +424,13 @@ def renew(context: Context, output: str = "") -> ExitStatus:
     return renew_pictures(find_labs(), output)
 
 
+def renew_sheet(context: Context, output: str = "") -> ExitStatus:
+    """Write the rules of bind() anew, as the model has them, for docs."""
+    from labs.engine.site.renewing import renew_rules
+
+    return renew_rules(output)
+
+
 def make_namespace() -> Collection:
     """All commands, labs under `lab`."""
     labs = find_labs()
@@ -457,6 +465,7 @@ def make_namespace() -> Collection:
     of_docs = Collection("docs")
     of_docs.add_task(command(build_docs, "build", SITE_HELP))
     of_docs.add_task(command(renew, "pictures", PICTURES_HELP))
+    of_docs.add_task(command(renew_sheet, "rules", SHEET_HELP))
     tier = {"tier": "run the tests of this tier alone: unit, namespaces, docker or kernels"}
     return Collection(
         of_labs,

@@ -18,6 +18,7 @@ from labs.engine.errors import CannotRun
 from labs.engine.site.building import build_site
 from labs.engine.site.chinese import join_lines
 from labs.engine.site.contents import complete
+from labs.engine.site.sheet import GROUPS, NEWCOMERS, OCCUPANTS
 from tests.support import ROOT, run
 
 SITE = LABS / "engine" / "site"
@@ -202,7 +203,9 @@ def said(path: Path) -> Iterator[str]:
             yield from (str(arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant))
 
 
-def test_what_the_gallery_says_is_there_in_every_language() -> None:
-    texts = set(said(SITE / "gallery.py"))
-    assert len(texts) > 3
+def test_what_the_pages_say_is_there_in_every_language() -> None:
+    texts = {*said(SITE / "gallery.py"), *said(SITE / "sheet.py")}
+    assert len(texts) > 20
+    heads = {one.head for one in (*NEWCOMERS, *OCCUPANTS)}
+    texts |= heads | {title for title, _ in GROUPS}
     assert [*find_faults_of_file(SITE / "zh.po", texts)] == []

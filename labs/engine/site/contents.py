@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 FRONT = "docs/index"
 GALLERIES = {"docs/gallery": "en", "docs/gallery.zh": "zh"}
+SHEETS = ("docs/bind", "docs/bind.zh")
 DECISIONS = "docs/decisions/README"
 
 # The sidebar: groups of pages, each by its own title or by the one before the brackets.
@@ -20,7 +21,7 @@ GROUPS = (
         "Begin",
         ("Overview </README>", *GALLERIES, "docs/course", "docs/exercises", "docs/by-hand"),
     ),
-    ("Look up", ("docs/commands", "docs/places", "docs/missing")),
+    ("Look up", (*SHEETS, "docs/commands", "docs/places", "docs/missing")),
     ("Measure", ("docs/report", "docs/record", "docs/matrix", "docs/rules", "docs/bisecting")),
     ("Teach and write", ("docs/classes", "docs/writing-a-lab", DECISIONS)),
 )

@@ -1,4 +1,4 @@
-"""What `invoke docs.pictures` does: runs the labs, and keeps their pictures and the gallery."""
+"""What docs.pictures and docs.rules do: make the pages anew that are not written by hand."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 72  # of a picture: so wide that its names have room, so narrow that a phone shows them
 GALLERIES = {"en": "gallery.md", "zh": "gallery.zh.md"}
+SHEETS = {"en": "bind.md", "zh": "bind.zh.md"}
 
 
 def renew_pictures(labs: Sequence[Lab], output: str) -> ExitStatus:
@@ -32,7 +33,7 @@ def renew_pictures(labs: Sequence[Lab], output: str) -> ExitStatus:
             f"Nothing says which step of {', '.join(strangers)} the gallery is to show.",
             "SCENES in labs/engine/site/scenes.py has the step of each lab.",
         )
-    folder = Path(output) if output else ROOT / "docs"
+    folder = folder_of(output)
     stream = standard_output()
     shots = []
     for lab in labs:
@@ -45,6 +46,26 @@ def renew_pictures(labs: Sequence[Lab], output: str) -> ExitStatus:
         raise EngineError(f"Cannot write to {folder}: {error.strerror}.") from error
     stream.write(f"The gallery is {folder / GALLERIES['en']}\n")
     return ExitStatus.PASSED
+
+
+def renew_rules(output: str) -> ExitStatus:
+    """Write the rules of bind(), as the model has them, into a folder; raises EngineError."""
+    from labs.engine.site.sheet import Sheet
+
+    folder = folder_of(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for language, name in SHEETS.items():
+            (folder / name).write_text(Sheet(language).write(), encoding="utf-8")
+    except OSError as error:
+        raise EngineError(f"Cannot write to {folder}: {error.strerror}.") from error
+    standard_output().write(f"The rules are {folder / SHEETS['en']}\n")
+    return ExitStatus.PASSED
+
+
+def folder_of(output: str) -> Path:
+    """Where pages go: to docs where nothing else is said."""
+    return Path(output) if output else ROOT / "docs"
 
 
 def write_files(folder: Path, shots: Sequence[tuple[Lab, Shot]]) -> None:
