@@ -49,7 +49,7 @@ NLM_F_DUMP = 0x300
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
 NETLINK_HEADER = struct.Struct("=LHHLL")
-DUMP_REQUEST = struct.Struct("=LHHLL BBBx L 48x")
+DUMP_REQUEST = struct.Struct("=LHHLL BBBx L 2s46x")
 DIAG_MESSAGE = struct.Struct("=BBBx 2s2s16s16s12x LLLLL")
 PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 
@@ -210,11 +210,17 @@ def observe_sockets() -> Iterator[Json]:
                     yield [name, *read_message(family, message)]
 
 
-def dump_sockets(netlink: socket.socket, family: int, protocol: int) -> Iterator[bytes]:
-    """The messages of one dump, without their headers; OSError where the kernel refuses it."""
+def dump_sockets(
+    netlink: socket.socket, family: int, protocol: int, port: int = 0
+) -> Iterator[bytes]:
+    """The messages of one dump, without their headers: of all sockets, or those on a local port.
+
+    OSError where the kernel refuses it.
+    """
     flags = NLM_F_REQUEST | NLM_F_DUMP
     header = (DUMP_REQUEST.size, SOCK_DIAG_BY_FAMILY, flags, 0, 0)
-    netlink.send(DUMP_REQUEST.pack(*header, family, protocol, 0, ALL_STATES))
+    source = port.to_bytes(2, "big")
+    netlink.send(DUMP_REQUEST.pack(*header, family, protocol, 0, ALL_STATES, source))
     while True:
         data = netlink.recv(1 << 18)
         offset = 0

@@ -1,0 +1,78 @@
+"""What could not be seen of a port, and what would show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from labs.engine.port.ruling import Doubt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from labs.engine.port.ruling import Ruling
+    from labs.engine.port.sight import Sight
+
+AS_ROOT = 'sudo env "PATH=$PATH" invoke port.why ...'
+
+UNSEEN = {
+    "holders": "Who holds {count} of these sockets: {hidden} processes of other users may not be "
+    "looked into.",
+    "nobody": "Who holds {count} of these sockets: none of the processes that can be seen here. It "
+    "may be the kernel itself (as for NFS or WireGuard), a process of another pid namespace, or a "
+    "message in which it is on its way.",
+    "options": "SO_REUSEADDR and SO_REUSEPORT of {count} of these sockets: their processes give "
+    "no copy (pidfd_getfd, which ptrace(2) rules, and Yama where it is on).",
+    "rest": "SO_REUSEADDR and SO_REUSEPORT of {count} connections that no process has any more: "
+    "the kernel shows them to nobody.",
+    "bound": "TCP sockets that are bound and no more: this kernel shows them since 6.8 alone, and "
+    "{hidden} processes may not be looked into.",
+    "memory": "What the port remembers of the sockets that were on it with SO_REUSEPORT: the "
+    "kernel shows it to nobody.",
+    "order": "In which order the kernel looks at these sockets.",
+    "owner": "Who owns {count} of these sockets: the owner has no number in this user namespace.",
+}
+NEEDS_ROOT = frozenset({"holders", "options", "bound", "owner"})
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Something that was not seen: a template, its values, and the command that would show it."""
+
+    kind: str
+    values: Mapping[str, object] = field(default_factory=dict)
+    how: str = ""
+
+    @property
+    def text(self) -> str:
+        """The template of the sentence."""
+        return UNSEEN[self.kind]
+
+
+def list_unseen(sight: Sight, ruling: Ruling, *, is_root: bool) -> tuple[Unseen, ...]:
+    """What stayed hidden of the sockets on the port."""
+    how = "" if is_root else AS_ROOT
+    return tuple(
+        Unseen(kind, values, how if kind in NEEDS_ROOT else "")
+        for kind, values in find_unseen(sight, ruling)
+    )
+
+
+def find_unseen(sight: Sight, ruling: Ruling) -> Iterator[tuple[str, dict[str, object]]]:
+    """The kinds of what stayed hidden, with their values."""
+    held = [taken for taken in sight.taken if taken.row.inode]
+    if orphans := sum(not taken.holders for taken in held):
+        kind = "holders" if sight.hidden else "nobody"
+        yield kind, {"count": orphans, "hidden": sight.hidden}
+    if closed := sum(bool(taken.holders) and taken.options is None for taken in held):
+        yield "options", {"count": closed}
+    if unowned := sum(taken.row.owner is None for taken in held):
+        yield "owner", {"count": unowned}
+    if not sight.sees_bound:
+        yield "bound", {"hidden": sight.hidden}
+    if Doubt.REST in ruling.doubts:
+        yield "rest", {"count": sum(not taken.row.inode for taken in sight.taken)}
+    if Doubt.MEMORY in ruling.doubts:
+        yield "memory", {}
+    if Doubt.ORDER in ruling.doubts:
+        yield "order", {}
