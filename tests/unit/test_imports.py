@@ -17,7 +17,7 @@ ADAPTERS = {
     "rich": {
         f"labs.engine.views.{view}"
         for view in (
-            *("classroom", "content", "exercise", "grades", "matrix", "progress"),
+            *("classroom", "content", "exercise", "grades", "matrix", "port", "progress"),
             *("pane", "picture", "question", "terminal", "verdicts"),
         )
     },
@@ -127,7 +127,7 @@ def test_a_view_knows_neither_labs_nor_backends() -> None:
         "version",
         "views.classroom",
     }
-    beside = ("pictures.", "views.report.")
+    beside = ("pictures.", "port.", "rules.", "views.report.")
     for name, imported in imports("labs.engine.views"):
         if imported.startswith("labs"):
             known = imported.removeprefix("labs.engine.")

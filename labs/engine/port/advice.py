@@ -170,7 +170,7 @@ def try_users(ruling: Ruling, sight: Sight) -> Iterator[Advice]:
         if tried.verdict is Verdict.ACCEPTED:
             yield Advice("user-reuseport", {"user": name_user(owner)})
             return
-        if tried.doubts == (Doubt.OPTIONS,):
+        if tried.doubts and {*tried.doubts} <= {Doubt.OPTIONS, Doubt.MEMORY}:
             yield Advice("user-reuseport-perhaps", {"user": name_user(owner)}, is_certain=False)
             return
     if all(taken.options and taken.options.reuseport for taken in there):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -29,6 +30,8 @@ INDENT = 2
 GAP = "  "
 WIDEST = 100
 SHOWN_HOLDERS = 3
+FOLDED = ("held by", "socket", "owner")  # columns that may be narrower than their cells
+NARROWEST = 16
 STYLES = {
     Verdict.ACCEPTED: "bold green",
     Verdict.REFUSED: "bold red",
@@ -76,7 +79,7 @@ class PortView:
         head = Text(show_calls(ruling.question))
         head.append(f"  {self._say(VERDICTS[verdict])}", STYLES[verdict])
         if verdict is Verdict.REFUSED:
-            head.append(f": {name_refusal(ruling.replies[0], ruling.question)}", STYLES[verdict])
+            head.append(f": {name_refusal(ruling.replies[0])}", STYLES[verdict])
         self._write(head)
         self._write(Text(f"{self._say('by')} {self._describe(ruling.question)}", "dim"), INDENT)
         for reply in ruling.replies:
@@ -182,16 +185,11 @@ class PortView:
         return " ".join(words) or self._say("none")
 
     def _show_table(self, table: Sequence[Sequence[str]]) -> None:
-        """Rows in columns; what is too wide for them goes on below, in its own column."""
-        widths = [max(cell_len(cell) for cell in column) for column in zip(*table, strict=True)]
-        room = self._console.width - INDENT - len(GAP) * (len(widths) - 1)
-        widest = COLUMNS.index("held by")
-        others = sum(widths) - widths[widest]
-        is_wide = room - others >= min(widths[widest], len("unknown"))
-        widths[widest] = min(widths[widest], max(room - others, 12)) if is_wide else 12
+        """Rows in columns."""
+        widths = fit(table, self._console.width - INDENT)
         for number, cells in enumerate(table):
             style = "bold" if number == 0 else ""
-            for line in fold(cells, widths, widest):
+            for line in fold(cells, widths):
                 padded = [
                     set_cell_size(cell, width) for cell, width in zip(line, widths, strict=True)
                 ]
@@ -275,9 +273,8 @@ def show_calls(question: Question) -> str:
     return f"{question.protocol} bind({where})"
 
 
-def name_refusal(reply: Reply, question: Question) -> str:
+def name_refusal(reply: Reply) -> str:
     """The errno, and the call that answers it where it is not bind()."""
-    del question
     return reply.errno if reply.call == "bind" else f"{reply.errno} ({reply.call}())"
 
 
@@ -298,15 +295,22 @@ def show_ends(row: Row, count: int) -> str:
     return f"{local} → {show_address(row.peer)}" if row.peer[1] and count == 1 else local
 
 
-def fold(cells: Sequence[str], widths: Sequence[int], folded: int) -> list[list[str]]:
-    """A row as lines: the one column that may be too wide goes on below."""
-    parts = split(cells[folded], widths[folded])
-    first = [*cells]
-    first[folded] = parts[0]
-    rest = [
-        ["" if number != folded else part for number in range(len(cells))] for part in parts[1:]
-    ]
-    return [first, *rest]
+def fit(table: Sequence[Sequence[str]], width: int) -> list[int]:
+    """How wide the columns are: as their cells, but some narrower where there is not the room."""
+    widths = [max(cell_len(cell) for cell in column) for column in zip(*table, strict=True)]
+    excess = sum(widths) + len(GAP) * (len(widths) - 1) - width
+    for name in FOLDED:
+        column = COLUMNS.index(name)
+        cut = max(0, min(excess, widths[column] - NARROWEST))
+        widths[column] -= cut
+        excess -= cut
+    return widths
+
+
+def fold(cells: Sequence[str], widths: Sequence[int]) -> list[tuple[str, ...]]:
+    """A row as lines: what is too wide for its column goes on below."""
+    columns = [split(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    return [*itertools.zip_longest(*columns, fillvalue="")]
 
 
 def split(text: str, width: int) -> list[str]:
@@ -318,8 +322,5 @@ def split(text: str, width: int) -> list[str]:
             lines[-1] = longer
         else:
             lines.append(word)
-    return [
-        line[start : start + width]
-        for line in lines
-        for start in range(0, max(len(line), 1), width)
-    ]
+    pieces = ((line, range(0, max(len(line), 1), width)) for line in lines)
+    return [line[start : start + width] for line, starts in pieces for start in starts]
