@@ -408,6 +408,7 @@ def situations() -> list[Answer]:
         answer(question(reuseport=True), seen(there(options=RA, state="CLOSE"))),
         answer(question(port=80, netns=7), seen()),
         answer(question(address="198.51.100.1"), seen()),
+        answer(question(BOB, reuseport=True), seen(there(options=RP))),
     ]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from labs.engine.port.ruling import Doubt
+from labs.engine.port.question import name_user
+from labs.engine.port.ruling import Doubt, Verdict
+from labs.engine.rules.sockets import TCP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,10 +31,23 @@ UNSEEN = {
     "{hidden} processes may not be looked into.",
     "memory": "What the port remembers of the sockets that were on it with SO_REUSEPORT: the "
     "kernel shows it to nobody.",
+    "changed": "Whether {user}'s socket has lost SO_REUSEPORT since it was bound: the port would "
+    "still remember that it had it. It is taken that it has not.",
     "order": "In which order the kernel looks at these sockets.",
     "owner": "Who owns {count} of these sockets: the owner has no number in this user namespace.",
 }
 NEEDS_ROOT = frozenset({"holders", "options", "bound", "owner"})
+
+
+def may_have_changed(ruling: Ruling) -> bool:
+    """Whether a socket of the same owner is in the way for want of SO_REUSEPORT."""
+    question = ruling.question
+    if not question.reuseport or question.protocol is not TCP:
+        return False
+    if ruling.verdict is not Verdict.REFUSED:
+        return False
+    there = (variant for one in ruling.in_the_way for variant in one.member.variants)
+    return any(variant.owner == question.uid for variant in there)
 
 
 @dataclass(frozen=True)
@@ -74,5 +89,7 @@ def find_unseen(sight: Sight, ruling: Ruling) -> Iterator[tuple[str, dict[str, o
         yield "rest", {"count": sum(not taken.row.inode for taken in sight.taken)}
     if Doubt.MEMORY in ruling.doubts:
         yield "memory", {}
+    if may_have_changed(ruling):
+        yield "changed", {"user": name_user(ruling.question.uid)}
     if Doubt.ORDER in ruling.doubts:
         yield "order", {}

@@ -322,5 +322,5 @@ def split(text: str, width: int) -> list[str]:
             lines[-1] = longer
         else:
             lines.append(word)
-    pieces = ((line, range(0, max(len(line), 1), width)) for line in lines)
+    pieces = ((line, range(0, max(len(line), 1), max(width, 1))) for line in lines)
     return [line[start : start + width] for line, starts in pieces for start in starts]
