@@ -15,11 +15,14 @@ from labs.engine.errors import EngineError, ExitStatus
 from labs.engine.layout import Layout
 from labs.engine.learn import pages
 from labs.engine.model import Event, Finding, Measured, RunStarted, StepStarted
+from labs.engine.port.advice import ADVICE
+from labs.engine.port.unseen import UNSEEN
 from labs.engine.rules.rulebook import RULES
 from labs.engine.runner import run_lab
 from labs.engine.script import OK, Lab
 from labs.engine.translation import LANGUAGES, Translation, read_translation
 from labs.engine.trial import ENDED, ENDED_SILENT, EXCEEDED, NOT_STARTED, SIGNALLED
+from labs.engine.views import port
 from labs.engine.views.digest import COLUMNS as SOCKET_COLUMNS
 from labs.engine.views.exercise import COLUMNS
 from labs.engine.views.html import HEADINGS
@@ -92,6 +95,7 @@ def test_what_views_say_is_there_in_every_language() -> None:
     said |= {column for column in COLUMNS if column}
     said |= {*SUMMARY.values(), *HAPPENED.values(), AS_IT_WAS, *texts_of_templates()}
     said |= {*SOCKET_COLUMNS, *HEADINGS["uids"]}
+    said |= {*port.VERDICTS.values(), *port.DOUBTS.values(), *filter(None, port.COLUMNS)}
     said |= {mark.words for mark in (*MARKS.values(), ENDLESS, PLANNED)}
     for node in nodes_of_views():
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("say", "self._say"):
@@ -157,6 +161,11 @@ def test_a_lab_knows_its_folder() -> None:
 def test_what_is_said_of_any_program_is_there_in_every_language() -> None:
     said = {*EXCEEDED.values(), *NOT_STARTED.values(), ENDED, ENDED_SILENT, SIGNALLED}
     assert [*find_faults_of_file(ENGINE / "zh.po", said)] == []
+
+
+def test_what_is_said_of_a_port_is_there_in_every_language() -> None:
+    said = {*ADVICE.values(), *UNSEEN.values()}
+    assert [*find_faults_of_file(ENGINE / "port" / "zh.po", said)] == []
 
 
 def test_each_rule_is_said_in_every_language() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import cell_len, set_cell_size
@@ -14,7 +13,7 @@ from labs.engine.port.ruling import Doubt, Verdict
 from labs.engine.rules.sockets import TCP
 from labs.engine.strace import show_address
 from labs.engine.translation import read_translation
-from labs.engine.views.terminal import make_console
+from labs.engine.views.terminal import WORDS, make_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from labs.engine.port.sight import Holder, Options, Row, Taken
     from labs.engine.port.worlds import Reply
 
-ENGINE = Path(__file__).parents[1]
+ENGINE = WORDS.parent
 INDENT = 2
 GAP = "  "
 WIDEST = 100
@@ -38,6 +37,7 @@ STYLES = {
     Verdict.UNDECIDED: "bold yellow",
 }
 COLUMNS = ("", "socket", "state", "owner", "held by", "options")
+NOT_ENOUGH = ("capability", "sysctl")  # advice that another one may have to follow
 VERDICTS = {
     Verdict.ACCEPTED: "would be accepted",
     Verdict.REFUSED: "would be refused",
@@ -60,7 +60,8 @@ class PortView:
     def __init__(self, stream: TextIO, language: str) -> None:
         self._console = make_console(stream)
         self._width = min(self._console.width, WIDEST)
-        self._say = read_translation(ENGINE / "port", language).text
+        self._say = read_translation(WORDS, language).text
+        self._tell = read_translation(ENGINE / "port", language).text
         self._say_rule = read_translation(ENGINE / "rules", language).text
 
     def show(self, answer: Answer) -> None:
@@ -87,12 +88,15 @@ class PortView:
         if ruling.doubts:
             self._write(Text(self._say("It depends:"), "bold"), INDENT)
             for doubt in ruling.doubts:
-                self._write(Text(f"- {self._say(DOUBTS[doubt])}"), INDENT, hanging=2)
+                self._write_item(Text(self._say(DOUBTS[doubt])))
 
     def _describe(self, question: Question) -> str:
         options = (
             *(("SO_REUSEADDR", question.reuseaddr), ("SO_REUSEPORT", question.reuseport)),
-            *(("IPV6_V6ONLY", question.v6only), (f"on {question.device}", bool(question.device))),
+            *(
+                ("IPV6_V6ONLY", question.v6only),
+                (f"SO_BINDTODEVICE {question.device}", bool(question.device)),
+            ),
             ("CAP_NET_BIND_SERVICE", bool(question.capabilities) and question.uid != 0),
         )
         words = [name for name, is_set in options if is_set] or [self._say("no option")]
@@ -222,12 +226,14 @@ class PortView:
             return
         self._title(self._say("What would make it work"))
         for one in answer.advice:
-            text = Text(f"- {self._say(one.text, one.values)}")
+            text = Text(self._tell(one.text, one.values))
+            if one.kind in NOT_ENOUGH and not one.is_certain:
+                text.append(f" {self._say('It is not enough alone.')}")
             if one.lab:
                 text.append(" (")
                 text.append(f"lab.{one.lab}", "cyan")
                 text.append(")")
-            self._write(text, INDENT, hanging=2)
+            self._write_item(text)
 
     def _show_elsewhere(self, answer: Answer) -> None:
         if not answer.sight.elsewhere:
@@ -235,10 +241,8 @@ class PortView:
         self._title(self._say("In other network namespaces the same port is taken"))
         for one in answer.sight.elsewhere[: 2 * SHOWN_HOLDERS]:
             values = {"command": one.command, "pid": one.pid}
-            self._write(
-                Text(self._say("- that of {command}, process {pid}: --netns {pid}", values)),
-                INDENT,
-                hanging=2,
+            self._write_item(
+                Text(self._say("that of {command}, process {pid}: --netns {pid}", values))
             )
         if (more := len(answer.sight.elsewhere) - 2 * SHOWN_HOLDERS) > 0:
             self._write(Text(self._say("{count} more", {"count": more})), INDENT)
@@ -248,7 +252,7 @@ class PortView:
             return
         self._title(self._say("What could not be seen"))
         for one in answer.unseen:
-            self._write(Text(f"- {self._say(one.text, one.values)}"), INDENT, hanging=2)
+            self._write_item(Text(self._tell(one.text, one.values)))
         for how in dict.fromkeys(one.how for one in answer.unseen if one.how):
             self._write(Text(how, "cyan"), 2 * INDENT)
 
@@ -260,11 +264,19 @@ class PortView:
 
     def _write(self, text: Text, indent: int = 0, hanging: int = 0) -> None:
         """A text in lines with a margin, and a wider one from its second line on."""
+        self._write_beside("", text, indent, hanging)
+
+    def _write_item(self, text: Text) -> None:
+        """A text in a list."""
+        self._write_beside("- ", text, INDENT, len("- "))
+
+    def _write_beside(self, mark: str, text: Text, indent: int, hanging: int) -> None:
+        """A text in lines beside a mark, the first of them; the others have the margin of both."""
         lines = text.wrap(self._console, max(20, self._width - indent - hanging))
         for number, line in enumerate(lines):
             line.rstrip()
-            margin = indent + (hanging if number else 0)
-            self._console.write_line(Text(" " * margin) + line)
+            margin = " " * indent + (" " * hanging if number else mark)
+            self._console.write_line(Text(margin) + line)
 
 
 def show_calls(question: Question) -> str:
