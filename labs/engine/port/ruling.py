@@ -120,7 +120,8 @@ def find_doubts(
 ) -> tuple[tuple[Doubt, ...], tuple[Reply, ...]] | None:
     """On what it depends that a socket is let in though some may refuse it; None if on nothing.
 
-    With it come the answers that let it in, where they are known by themselves.
+    With it come the answers that let it in, where they are known by themselves. What the port
+    remembers is asked last: where something else is open, it may come of that.
     """
     doubts: list[Doubt] = []
     admissions: list[Reply] = []
@@ -133,7 +134,7 @@ def find_doubts(
             admissions += final
     members = [one.member for one in standings]
     sockets = [member.variants[0] for member in members]
-    for bucket in find_memories(asker, members):
+    for bucket in [] if doubts else find_memories(asker, members):
         reply = asker.ask(sockets, bucket)
         if not reply.errno:
             doubts.append(Doubt.MEMORY)

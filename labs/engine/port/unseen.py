@@ -25,8 +25,8 @@ UNSEEN = {
     "message in which it is on its way.",
     "options": "SO_REUSEADDR and SO_REUSEPORT of {count} of these sockets: their processes give "
     "no copy (pidfd_getfd, which ptrace(2) rules, and Yama where it is on).",
-    "rest": "SO_REUSEADDR and SO_REUSEPORT of {count} connections that no process has any more: "
-    "the kernel shows them to nobody.",
+    "rest": "SO_REUSEADDR and SO_REUSEPORT of connections that no process has any more: the "
+    "kernel shows them to nobody.",
     "bound": "TCP sockets that are bound and no more: this kernel shows them since 6.8 alone, and "
     "{hidden} processes may not be looked into.",
     "memory": "What the port remembers of the sockets that were on it with SO_REUSEPORT: the "
@@ -86,7 +86,7 @@ def find_unseen(sight: Sight, ruling: Ruling) -> Iterator[tuple[str, dict[str, o
     if not sight.sees_bound:
         yield "bound", {"hidden": sight.hidden}
     if Doubt.REST in ruling.doubts:
-        yield "rest", {"count": sum(not taken.row.inode for taken in sight.taken)}
+        yield "rest", {}
     if Doubt.MEMORY in ruling.doubts:
         yield "memory", {}
     if may_have_changed(ruling):

@@ -21,7 +21,7 @@ GROUPS = (
         "Begin",
         ("Overview </README>", *GALLERIES, "docs/course", "docs/exercises", "docs/by-hand"),
     ),
-    ("Look up", (*SHEETS, "docs/commands", "docs/places", "docs/missing")),
+    ("Look up", (*SHEETS, "docs/port-why", "docs/commands", "docs/places", "docs/missing")),
     ("Measure", ("docs/report", "docs/record", "docs/matrix", "docs/rules", "docs/bisecting")),
     ("Teach and write", ("docs/classes", "docs/writing-a-lab", DECISIONS)),
 )
