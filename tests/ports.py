@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,12 @@ from labs.engine.plans import ProcessPlan
 from labs.engine.port.machine import see
 from labs.engine.port.processes import map_outwards
 from labs.engine.port.question import Question
+from labs.engine.port.ruling import judge
+from labs.engine.port.unseen import list_unseen
 from labs.engine.rules.calls import Accept, Bind, Listen, Open, Option, SetOption
 from labs.engine.verification.cell import PLANS, USERS
 from labs.engine.verification.measuring import translate
-from labs.engine.verification.table import MINE
+from labs.engine.verification.table import MINE, make_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -145,3 +148,35 @@ def blinded(sight: Sight) -> Sight:
     """The same, as it is to one who may look into no process."""
     taken = tuple(replace(one, options=None, holders=()) for one in sight.taken)
     return replace(sight, taken=taken, hidden=9)
+
+
+@dataclass
+class Agreement:
+    """How what is said of ports and what the kernel answers agree.
+
+    `verdicts` counts what was said, to who sees all and to who sees little; `mismatches` are the
+    situations in which the kernel answered something else, and `named` those of them of which the
+    answer says by itself on what condition it stands.
+    """
+
+    verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    mismatches: list[str] = field(default_factory=list)
+    named: list[str] = field(default_factory=list)
+
+
+def compare(machine: Machine, every: int) -> Agreement:
+    """Hold one in so many situations of the table against the kernel."""
+    situations = [found for cell in make_table() if (found := part(cell))]
+    agreement = Agreement()
+    for number, situation in enumerate(situations[::every]):
+        held = hold(machine, number, situation)
+        for eyes, sight in (("all", held.sight), ("few", blinded(held.sight))):
+            ruling = judge(held.question, sight)
+            agreement.verdicts[eyes, str(ruling.verdict)] += 1
+            possible = {(r.call if r.errno else "bind", r.errno) for r in ruling.replies}
+            if (held.call, held.errno) in possible:
+                continue
+            kinds = {one.kind for one in list_unseen(sight, ruling, is_root=True)}
+            where = agreement.named if "changed" in kinds else agreement.mismatches
+            where.append(f"{eyes}: {situation.about}: {held.call} {held.errno}, not {possible}")
+    return agreement

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labs.engine.port.cgroup import find_path
-from labs.engine.port.place import cookie_of, look
+from labs.engine.port.place import is_there, look
 from labs.engine.port.processes import (
     ask_options,
     copied,
@@ -128,17 +129,17 @@ def find_bound(
             with copied(pid, descriptor) as copy:
                 if copy is None:
                     continue
-                if row := read_bound(question, place, inode, copy):
-                    yield row
+                row = read_bound(question, inode, copy)
+                with contextlib.suppress(OSError):  # the process is no more
+                    if row and is_there(copy, pid, place):
+                        yield row
                 break
 
 
-def read_bound(question: Question, place: Place, inode: int, copy: socket.socket) -> Row | None:
+def read_bound(question: Question, inode: int, copy: socket.socket) -> Row | None:
     """A socket on the port, where a copy is one; its owner is that of its inode (fstat(2))."""
     families = {int(socket.AF_INET): IPV4, int(socket.AF_INET6): IPV6}
     if copy.family not in families or copy.type != socket.SOCK_STREAM:
-        return None
-    if place.cookie and cookie_of(copy) != place.cookie:
         return None
     local = copy.getsockname()[:2]
     if local[1] != question.port:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import pickle
 import socket
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from labs.engine.port.question import Question
 
 SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h, since 5.14
+SIOCGSKNS = 0x894C  # include/uapi/linux/sockios.h
 AS_ROOT = "sudo --preserve-env=PATH invoke port.why ... as root sees into every namespace."
 
 Answered: TypeAlias = "tuple[Place, str] | OSError"
@@ -122,7 +124,8 @@ def read_place(question: Question) -> Place:
     devices = frozenset(name for _, name in socket.if_nameindex())
     start = read_number("/proc/sys/net/ipv4/ip_unprivileged_port_start", 1024)
     rows = read_rows(question.protocol, question.port)
-    return Place(rows, Host(addresses, devices, start), read_cookie())
+    network = os.readlink("/proc/self/ns/net")
+    return Place(rows, Host(addresses, devices, start), network, read_cookie())
 
 
 def may_be_foreign(question: Question) -> bool:
@@ -144,6 +147,28 @@ def read_cookie() -> int:
     """The kernel's number for this network namespace; 0 where it has none."""
     with socket.socket() as probe:
         return cookie_of(probe)
+
+
+def is_there(one: socket.socket, pid: int, place: Place) -> bool:
+    """Whether a copy of a process's socket is of a network namespace; raises OSError."""
+    if place.cookie:
+        return cookie_of(one) == place.cookie
+    return network_of(one, pid) == place.network
+
+
+def network_of(one: socket.socket, pid: int) -> str:
+    """The network namespace of a copy of a process's socket, by its name; raises OSError.
+
+    Who may not ask for that of a socket takes that of its process.
+    """
+    try:
+        namespace = fcntl.ioctl(one, SIOCGSKNS)
+    except PermissionError:
+        return os.readlink(f"/proc/{pid}/ns/net")
+    try:
+        return os.readlink(f"/proc/self/fd/{namespace}")
+    finally:
+        os.close(namespace)
 
 
 def cookie_of(one: socket.socket) -> int:

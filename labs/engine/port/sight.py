@@ -104,11 +104,13 @@ class Elsewhere:
 class Place:
     """A network namespace: what is on the port, and what a bind() asks for besides.
 
-    `cookie` is the kernel's number for it, 0 where the kernel does not tell (before 5.14).
+    `network` is what its link in /proc/PID/ns says, `cookie` the kernel's number for it, 0 where
+    the kernel does not tell (before 5.14).
     """
 
     rows: tuple[Row, ...]
     host: Host
+    network: str = ""
     cookie: int = 0
 
 
