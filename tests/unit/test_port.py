@@ -442,6 +442,16 @@ def test_what_is_told_of_what_was_not_seen() -> None:
     assert "sudo" not in show(answer(question(), sight, is_root=True))
 
 
+def test_signs_that_an_output_does_not_have() -> None:
+    """What is in the way and what may be are told apart by letters then."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    PortView(stream, "en").show(answer(question(), seen(there(), there("127.0.0.1"))))
+    stream.flush()
+    lines = raw.getvalue().decode().splitlines()
+    assert [line[:3] for line in lines if "LISTEN " in line] == ["  x", "  x"]
+
+
 def test_what_a_name_would_do_to_a_terminal_is_not_done() -> None:
     evil = replace(SERVER, command="\x1b]0;x\x07")
     assert "\x1b" not in show(answer(question(), seen(there(holders=(evil,)))))

@@ -36,6 +36,7 @@ STYLES = {
     Verdict.REFUSED: "bold red",
     Verdict.UNDECIDED: "bold yellow",
 }
+SIGNS, PLAIN_SIGNS = ("✘", "×", "→"), ("x", "x", "->")
 COLUMNS = ("", "socket", "state", "owner", "held by", "options")
 NOT_ENOUGH = ("capability", "sysctl")  # advice that another one may have to follow
 VERDICTS = {
@@ -59,6 +60,8 @@ class PortView:
 
     def __init__(self, stream: TextIO, language: str) -> None:
         self._console = make_console(stream)
+        has_signs = (stream.encoding or "utf-8").lower().startswith("utf")
+        self._cross, self._times, self._arrow = SIGNS if has_signs else PLAIN_SIGNS
         self._width = min(self._console.width, WIDEST)
         self._say = read_translation(WORDS, language).text
         self._tell = read_translation(ENGINE / "port", language).text
@@ -141,8 +144,8 @@ class PortView:
             state = f"{row.state} {row.expires / 1000:.0f} s"
         return [
             self._mark(standing),
-            show_ends(row, count),
-            f"{state} × {count}" if count > 1 else state,
+            show_ends(row, count, self._arrow),
+            f"{state} {self._times} {count}" if count > 1 else state,
             "-" if row.owner is None else name_user(row.owner),
             self._name_holders(taken),
             self._name_options(row, taken.options),
@@ -151,7 +154,7 @@ class PortView:
     def _mark(self, standing: Standing | None) -> str:
         if standing is None or standing.is_in_the_way is False:
             return ""
-        return "✘" if standing.is_in_the_way else "?"
+        return self._cross if standing.is_in_the_way else "?"
 
     def _name_holders(self, taken: Taken) -> str:
         if not taken.row.inode:
@@ -174,7 +177,7 @@ class PortView:
         if holder.inside is not None:
             parts.append(self._say("uid {uid} inside", {"uid": holder.inside}))
         if holder.target:
-            parts.append(f"→ {holder.target}")
+            parts.append(f"{self._arrow} {holder.target}")
         return f"{text} ({', '.join(parts)})" if parts else text
 
     def _name_options(self, row: Row, options: Options | None) -> str:
@@ -199,7 +202,7 @@ class PortView:
                 ]
                 text = Text(" " * INDENT + GAP.join(padded).rstrip(), style)
                 if number and line[0]:
-                    text.stylize("bold red" if line[0] == "✘" else "yellow", 0, INDENT + 1)
+                    text.stylize("bold red" if line[0] == self._cross else "yellow", 0, INDENT + 1)
                 self._console.write_line(text)
 
     def _explain(self, standing: Standing, question: Question) -> Iterator[str]:
@@ -301,10 +304,10 @@ def alike(taken: Sequence[Taken]) -> list[tuple[Taken, int]]:
     return [(max(group, key=lambda one: one.row.expires), len(group)) for group in groups.values()]
 
 
-def show_ends(row: Row, count: int) -> str:
+def show_ends(row: Row, count: int, arrow: str) -> str:
     """The local end, and the other where there is one."""
     local = show_address(row.local)
-    return f"{local} → {show_address(row.peer)}" if row.peer[1] and count == 1 else local
+    return f"{local} {arrow} {show_address(row.peer)}" if row.peer[1] and count == 1 else local
 
 
 def fit(table: Sequence[Sequence[str]], width: int) -> list[int]:
