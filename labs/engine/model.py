@@ -237,6 +237,47 @@ class Broken:
 Outcome: TypeAlias = Succeeded | Failed | Quantity | Skipped | Broken
 
 
+# --- rules --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Which rule came nearest to letting a socket in, and what it `lacks` (see `rules.lacking`)."""
+
+    rule: str
+    lacks: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.rule} lacks {', '.join(self.lacks)}"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the model of the rules says to the bind() or listen() that decided a step.
+
+    `errno` is its answer, empty for success, and `rule` the name of the rule that decides, with its
+    `sentence`. `holder` is the user whose socket stands in the way, or beside which this one is let
+    be, empty where that has no owner; `state` is the model's word for that socket's state, empty
+    where there is none. `port` is 0 for one that the kernel chooses. It `agrees` where the kernel
+    has answered the same.
+    """
+
+    call: str
+    errno: str
+    rule: str
+    sentence: str
+    port: int = 0
+    holder: str = ""
+    state: str = ""
+    missing: Missing | None = None
+    agrees: bool = True
+
+    @property
+    def reason(self) -> str:
+        """The rule, and what was missing where it refuses: `taken: both-reuseport lacks ...`."""
+        return f"{self.rule}: {self.missing}" if self.missing else self.rule
+
+
 # --- evidence -----------------------------------------------------------------------------
 
 
@@ -385,7 +426,10 @@ class ProcessStarted:
 
 @dataclass(frozen=True)
 class StepStarted:
-    """A step begins: at once after the last where it says `soon`; the lab `see` explains it."""
+    """A step begins: at once after the last where it says `soon`; the lab `see` explains it.
+
+    `rule` is what its `why` tells of: the name of a rule, or a whole `Decision.reason`.
+    """
 
     number: int
     title: str
@@ -393,6 +437,7 @@ class StepStarted:
     why: str
     soon: bool = False
     see: str = ""
+    rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -421,12 +466,13 @@ class CallMade:
 
 @dataclass(frozen=True)
 class StepEnded:
-    """A step is over."""
+    """A step is over; `decision` is what the rules say, None where they do not decide it."""
 
     number: int
     outcome: Outcome
     verdict: Verdict
     evidence: tuple[Evidence, ...]
+    decision: Decision | None = None
 
 
 @dataclass(frozen=True)
