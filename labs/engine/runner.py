@@ -274,6 +274,11 @@ def open_session(
     return Session(backend, layout, emit, follow(backend.kernel), speak_of_rules(language))
 
 
+def load_rules() -> None:
+    """Load what says by which rule a step was decided."""
+    import labs.engine.following.follower  # noqa: F401
+
+
 def speak_of_rules(language: str) -> Say:
     """What puts the rules' sentences into a language."""
     return read_translation(RULES, language).text
@@ -316,7 +321,7 @@ def open_backend(lab: Scenario, options: Options) -> Iterator[Backend]:
     else:
         from labs.engine.backends.namespaces.backend import open_namespaces
 
-        with open_namespaces() as namespaces:
+        with open_namespaces(meanwhile=load_rules) as namespaces:
             yield namespaces
 
 

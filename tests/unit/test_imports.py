@@ -110,6 +110,7 @@ def test_a_view_knows_neither_labs_nor_backends() -> None:
         "views.exercise",
         "views.json",
         "views.pause",
+        "views.reasons",
         "views.phrases",
         "views.score",
         "views.terminal",
