@@ -169,7 +169,7 @@ CASES: dict[str, tuple[Break, str, str]] = {
     ),
     "a text that is put together": (
         replaced("lab.py", '"Bob asks for the same port"', '"Bob asks" + " again"'),
-        "lab.py:27",
+        "lab.py:28",
         "no plain text",
     ),
     "a zh.po that is none": (written("zh.po", "This is no PO file.\n"), "zh.po", "cannot be read"),
