@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from labs.engine.backend import Backend, PublicationRefused
 from labs.engine.capabilities import capability_mask
+from labs.engine.decision import Decision
 from labs.engine.errors import LabError
 from labs.engine.evidence import gather
 from labs.engine.layout import Layout
@@ -20,7 +21,6 @@ from labs.engine.model import (
     CallResult,
     Concluded,
     Credentials,
-    Decision,
     Event,
     Failed,
     Finding,

@@ -8,20 +8,11 @@ import pytest
 
 from labs.engine.authoring.reasons import compare_rules
 from labs.engine.backends.fake import FakeBackend
+from labs.engine.decision import Decision
 from labs.engine.errors import ExitStatus
 from labs.engine.following.follower import Follower, follow
 from labs.engine.layout import Layout
-from labs.engine.model import (
-    Call,
-    CallResult,
-    Decision,
-    Event,
-    Ok,
-    Refused,
-    RunEnded,
-    StepEnded,
-    StepStarted,
-)
+from labs.engine.model import Call, CallResult, Event, Ok, Refused, RunEnded, StepEnded, StepStarted
 from labs.engine.rules.rulebook import rules_of
 from labs.engine.rules.rules import BOTH_REUSEPORT
 from labs.engine.runner import run_lab

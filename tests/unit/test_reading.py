@@ -11,6 +11,7 @@ import pytest
 
 from labs.engine.backends.fake import FakeBackend
 from labs.engine.catalogue import find_labs
+from labs.engine.decision import Decision, Missing
 from labs.engine.layout import Layout
 from labs.engine.model import (
     Advised,
@@ -18,7 +19,6 @@ from labs.engine.model import (
     CallMade,
     Concluded,
     Credentials,
-    Decision,
     Event,
     Evidence,
     Expectation,
@@ -26,7 +26,6 @@ from labs.engine.model import (
     Finding,
     HostOpened,
     Measured,
-    Missing,
     Ok,
     Outcome,
     Predicted,

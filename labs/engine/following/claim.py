@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from labs.engine.model import Decision, Missing
+from labs.engine.decision import Decision, Missing
 from labs.engine.rules.lacking import find_nearest
 from labs.engine.rules.rules import TAKEN
 from labs.engine.rules.sockets import TCP

@@ -27,7 +27,8 @@ from labs.engine.rules.world import World, place_of, take
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from labs.engine.model import Argument, Call, CallResult, Decision, Observation, Value
+    from labs.engine.decision import Decision
+    from labs.engine.model import Argument, Call, CallResult, Observation, Value
     from labs.engine.plans import HostPlan, ProcessPlan, StartedProcess
     from labs.engine.rules.rulebook import Rulebook
     from labs.engine.rules.sockets import Socket

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from labs.engine.model import Decision, Missing
+    from labs.engine.decision import Decision, Missing
     from labs.engine.translation import Say
 
 # The socket in the way, or beside which one is let be, by its state.

@@ -17,7 +17,6 @@ from labs.engine.model import (
     Advised,
     CallMade,
     Concluded,
-    Decision,
     Event,
     Predicted,
     ProcessEvidence,
@@ -64,6 +63,7 @@ from labs.engine.views.score import Score
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from labs.engine.decision import Decision
     from labs.engine.model import Evidence
     from labs.engine.translation import Say
 
