@@ -164,6 +164,23 @@ def test_each_rule_is_said_in_every_language() -> None:
     assert [*find_faults_of_file(ENGINE / "rules" / "zh.po", sentences)] == []
 
 
+def said_in(folder: Path) -> Iterator[str]:
+    """The texts that modules of a folder say as they stand there."""
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("say", "self._say"):
+                match node.args:
+                    case [ast.Constant(str(text)), *_]:
+                        yield text
+
+
+@pytest.mark.parametrize("folder", ["learn", "pictures", "views"])
+def test_what_a_folder_says_is_there_in_every_language(folder: str) -> None:
+    said = set(said_in(ENGINE / folder))
+    assert len(said) > 10
+    assert said - {*read_translation(ENGINE / folder, "zh").texts} == set()
+
+
 def test_a_text_may_stand_at_its_place_or_by_its_name(tmp_path: Path) -> None:
     script = tmp_path / "lab.py"
     script.write_text(
