@@ -22,6 +22,7 @@ def share_in_a_pod(run: Run) -> None:
     with run.step(
         "Alice's container listens on {port} with SO_REUSEPORT",
         expect=OK,
+        rule="free",
         why="A pod is a network namespace that several containers join: its addresses and ports "
         "are theirs together. This one is free.",
         port=port,
@@ -32,6 +33,7 @@ def share_in_a_pod(run: Run) -> None:
     with run.step(
         "A second container of Alice's in the pod joins",
         expect=OK,
+        rule="remembered-reuseport",
         why="To the kernel containers are processes. Both sockets are in one network namespace, "
         "have one owner and the option, and nothing else is asked (inet_csk_bind_conflict()).",
     ):
@@ -40,6 +42,7 @@ def share_in_a_pod(run: Run) -> None:
     with run.step(
         "The second container asks again, without SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks my-reuseport",
         see="reuseport",
         why="Every socket on the port needs the option. Most programs do not set it: in one pod "
         "their ports have to differ, in two pods they need not.",
@@ -50,6 +53,7 @@ def share_in_a_pod(run: Run) -> None:
     with run.step(
         "Bob's container in the pod asks, with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         see="euid",
         why="Another user: two images of one pod that run under different uids do not share, "
         "whatever options they set.",
@@ -59,6 +63,7 @@ def share_in_a_pod(run: Run) -> None:
     with run.step(
         "The same uid under another user-namespace map asks, with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         see="userns",
         why="Inside it has Alice's number, but its map makes another user of it. The kernel "
         "compares what the numbers stand for (kuid_t, uid_eq()), not what containers see: maps "
@@ -71,6 +76,7 @@ def share_in_a_pod(run: Run) -> None:
     with run.step(
         "In another pod, Bob gets the port at once",
         expect=OK,
+        rule="free",
         see="netns",
         why="Another network namespace: a port is looked up with its namespace "
         "(inet_bind_bucket_match()), and Alice's sockets are not found there.",
@@ -86,6 +92,7 @@ def ask_for_a_low_port(run: Run) -> None:
     with run.step(
         "Alice's container asks for port {port}, without a capability",
         expect=EACCES.by("bind"),
+        rule="privileged-port",
         see="device",
         why="Below ip_unprivileged_port_start, here 1024, bind() takes CAP_NET_BIND_SERVICE. That "
         "is asked before it is looked whether the port is free (__inet_bind(), "
@@ -98,6 +105,7 @@ def ask_for_a_low_port(run: Run) -> None:
     with run.step(
         "A container's root asks for it, without a capability",
         expect=EACCES.by("bind"),
+        rule="privileged-port",
         see="device",
         why="Root is a number. The kernel asks for the capability, which an engine can take from "
         "root (--cap-drop), in the user namespace that the network namespace belongs to.",
@@ -108,6 +116,7 @@ def ask_for_a_low_port(run: Run) -> None:
     with run.step(
         "Alice's container asks for it, with CAP_NET_BIND_SERVICE",
         expect=OK,
+        rule="free",
         see="device",
         why="One capability is enough, and no root is needed (ns_capable()).",
     ):
@@ -117,6 +126,7 @@ def ask_for_a_low_port(run: Run) -> None:
     with run.step(
         "On a host with ip_unprivileged_port_start=0, Alice asks without a capability",
         expect=OK,
+        rule="free",
         see="device",
         why="The limit belongs to a network namespace, and 0 means that no port is low. Docker "
         "sets it so for containers since 20.10; bindlab sets 1024 on its other hosts, so that "

@@ -54,6 +54,7 @@ def part_by_device(run: Run, alice: Process, bob: Process, elsewhere: Host) -> N
     with run.step(
         "Alice binds her listener to the device lo, Bob his to eth0, on one port of all addresses",
         expect=OK,
+        rule="other-device",
         why="Sockets that are bound to different devices never meet "
         "(inet_csk_bind_conflict(), sk_bound_dev_if). To bind a socket to a device takes no "
         "capability since 5.7.",
@@ -67,6 +68,7 @@ def part_by_device(run: Run, alice: Process, bob: Process, elsewhere: Host) -> N
     with run.step(
         "A third process asks for the port without a device",
         expect=EADDRINUSE.by("bind"),
+        rule="taken",
         why="A socket without a device is for all of them, and so it meets both.",
     ):
         alice.host.process("carol", user="carol").listen(port)
@@ -118,6 +120,7 @@ def bind_what_is_absent(run: Run, alice: Process, bob: Process) -> None:
     with run.step(
         "Alice asks for an address that no interface of her host has",
         expect=EADDRNOTAVAIL.by("bind"),
+        rule="address-not-here",
         why="bind() takes local addresses only (inet_addr_valid_or_nonlocal()).",
     ):
         alice.listen(port, address=ABSENT)
@@ -125,6 +128,7 @@ def bind_what_is_absent(run: Run, alice: Process, bob: Process) -> None:
     with run.step(
         "She asks with IP_FREEBIND",
         expect=OK,
+        rule="free",
         why="Then the address may come later. So a server can start before its network is up, or "
         "wait beside another for an address that moves between them.",
     ):
@@ -133,6 +137,7 @@ def bind_what_is_absent(run: Run, alice: Process, bob: Process) -> None:
     with run.step(
         "Bob asks for it with IP_FREEBIND",
         expect=EADDRINUSE.by("bind"),
+        rule="taken",
         why="An address that is not there can be taken all the same.",
     ):
         listen_freely(bob, port)
@@ -147,6 +152,7 @@ def ask_for_low_ports(run: Run, server: Host) -> None:
     with run.step(
         "An ordinary user asks for port {port}",
         expect=EACCES.by("bind"),
+        rule="privileged-port",
         why="Below ip_unprivileged_port_start, 1024 here, bind() takes CAP_NET_BIND_SERVICE "
         "(__inet_bind(), inet_port_requires_bind_service()).",
         port=port,
@@ -156,6 +162,7 @@ def ask_for_low_ports(run: Run, server: Host) -> None:
     with run.step(
         "Root asks for it, without a capability",
         expect=EACCES.by("bind"),
+        rule="privileged-port",
         why="The uid is not asked. Root mostly has all capabilities; this one has none.",
     ):
         root.listen(port)
@@ -163,6 +170,7 @@ def ask_for_low_ports(run: Run, server: Host) -> None:
     with run.step(
         "An ordinary user with CAP_NET_BIND_SERVICE listens there",
         expect=OK,
+        rule="free",
         why="One capability, and no root.",
     ):
         trusted.listen(port)
@@ -170,6 +178,7 @@ def ask_for_low_ports(run: Run, server: Host) -> None:
     with run.step(
         "The user without asks for the port that is taken now",
         expect=EACCES.by("bind"),
+        rule="privileged-port",
         why="The capability is asked first. Who may not have the port is not told whether it is "
         "free.",
     ):
@@ -178,6 +187,7 @@ def ask_for_low_ports(run: Run, server: Host) -> None:
     with run.step(
         "The user without binds a UDP socket to port {port}",
         expect=EACCES.by("bind"),
+        rule="privileged-port",
         why="The limit is for TCP and UDP alike.",
         port=other,
     ):
@@ -190,6 +200,7 @@ def move_the_limit(run: Run) -> None:
     with run.step(
         "On a host where ip_unprivileged_port_start is {limit}, a user listens on {limit}",
         expect=OK,
+        rule="free",
         why="The limit belongs to the network namespace (since 4.11), and from it on ports are "
         "for all.",
         limit=limit,
@@ -200,6 +211,7 @@ def move_the_limit(run: Run) -> None:
     with run.step(
         "The same user asks for the port before it",
         expect=EACCES.by("bind"),
+        rule="privileged-port",
         why="One below is low.",
     ):
         user.listen(limit - 1)

@@ -53,6 +53,7 @@ def take_both_families(run: Run, alice: Process, bob: Process, port: int) -> Non
     with run.step(
         "Alice listens on port {port} of ::, without any option",
         expect=OK,
+        rule="free",
         why="Nobody has the port. On Linux such a socket is dual-stack: it takes IPv6 and IPv4, "
         "unless it says otherwise or the sysctl net.ipv6.bindv6only does.",
         port=port,
@@ -62,6 +63,7 @@ def take_both_families(run: Run, alice: Process, bob: Process, port: int) -> Non
     with run.step(
         "Bob asks for the port on 0.0.0.0",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: other-address lacks their-v6only",
         why="TCP has one table of ports for both families, and :: without IPV6_V6ONLY is all IPv4 "
         "addresses too (ipv6_rcv_saddr_equal()). To ask for one of them only would not help.",
     ):
@@ -70,6 +72,7 @@ def take_both_families(run: Run, alice: Process, bob: Process, port: int) -> Non
     with run.step(
         "Alice closes hers and listens on :: with IPV6_V6ONLY, and Bob asks for 0.0.0.0",
         expect=OK,
+        rule="other-address",
         why="With the option :: is all IPv6 addresses and no other. The two never meet: only now "
         "they are two ports. It has to be set before bind(), which compares by it.",
     ):
@@ -83,6 +86,7 @@ def turn_the_order(run: Run, alice: Process, bob: Process, port: int) -> None:
     with run.step(
         "Bob is the first on port {port} of 0.0.0.0, and Alice asks for ::",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: other-address lacks my-v6only",
         why="The other order, the same answer. Alice gets no half either: a dual-stack socket has "
         "both families or none.",
         port=port,
@@ -93,6 +97,7 @@ def turn_the_order(run: Run, alice: Process, bob: Process, port: int) -> None:
     with run.step(
         "Alice asks for :: with IPV6_V6ONLY",
         expect=OK,
+        rule="other-address",
         why="This is how a server has a listener for each family. It is only her own option that "
         "counts: Bob's IPv4 socket cannot have it.",
     ):
@@ -104,6 +109,7 @@ def compare_addresses(run: Run, alice: Process, bob: Process, port: int) -> None
     with run.step(
         "Alice listens on port {port} of ::1, and Bob on 127.0.0.1",
         expect=OK,
+        rule="other-address",
         why="Both are called localhost, and they are two addresses that never meet. Who asks for "
         "localhost may reach Alice or Bob, by which address comes first.",
         port=port,
@@ -114,6 +120,7 @@ def compare_addresses(run: Run, alice: Process, bob: Process, port: int) -> None
     with run.step(
         "Bob asks for :: with IPV6_V6ONLY",
         expect=EADDRINUSE.by("bind"),
+        rule="taken",
         why="The option leaves out IPv4 and nothing else: Alice's ::1 is still one of all IPv6 "
         "addresses.",
     ):
@@ -125,6 +132,7 @@ def ask_for_mapped_addresses(run: Run, alice: Process, bob: Process, port: int) 
     with run.step(
         "Bob listens on port {port} of 127.0.0.1, and Alice asks for ::ffff:127.0.0.1",
         expect=EADDRINUSE.by("bind"),
+        rule="taken",
         why="A mapped address is an IPv4 address that an IPv6 socket can write. It is Bob's, so "
         "the kernel compares the last four bytes (ipv6_rcv_saddr_equal()).",
         port=port,
@@ -135,6 +143,7 @@ def ask_for_mapped_addresses(run: Run, alice: Process, bob: Process, port: int) 
     with run.step(
         "Alice asks for the mapped address of the host, which is free",
         expect=OK,
+        rule="other-address",
         why="Her IPv6 socket is now one for IPv4 alone. Bob has the port on another IPv4 address.",
     ):
         alice.listen(port, address=MAPPED + alice.host.ipv4)
@@ -142,6 +151,7 @@ def ask_for_mapped_addresses(run: Run, alice: Process, bob: Process, port: int) 
     with run.step(
         "Bob asks for that address by IPv4",
         expect=EADDRINUSE.by("bind"),
+        rule="taken",
         why="The other order, the same answer: ::ffff: before an address makes no other of it.",
     ):
         bob.listen(port, address=bob.host.ipv4)
@@ -149,6 +159,7 @@ def ask_for_mapped_addresses(run: Run, alice: Process, bob: Process, port: int) 
     with run.step(
         "Alice asks for the mapped 127.0.0.1 of a free port, with IPV6_V6ONLY",
         expect=EINVAL.by("bind"),
+        rule="mapped-on-v6only",
         why="An IPv4 address on a socket that takes no IPv4 is a contradiction (__inet6_bind()). "
         "It has nothing to do with the port.",
     ):
@@ -178,6 +189,7 @@ def share_by_reuseport(run: Run, alice: Process, bob: Process, client: Process, 
     with run.step(
         "Alice listens on port {port} of :: and of 0.0.0.0, both with SO_REUSEPORT",
         expect=OK,
+        rule="remembered-reuseport",
         why="They meet in all IPv4 addresses, and may: one owner, and the option on both "
         "(inet_csk_bind_conflict()).",
         port=port,
@@ -188,6 +200,7 @@ def share_by_reuseport(run: Run, alice: Process, bob: Process, client: Process, 
     with run.step(
         "Bob asks for 0.0.0.0, with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         see="euid",
         why="Owners are compared across families as well: Alice's :: alone would be in his way.",
     ):

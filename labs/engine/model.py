@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from labs.engine.decision import Decision
+
 Address: TypeAlias = tuple[str, int]
 """An IPv4 or IPv6 address in text form and a port, as Python's `socket` module has it."""
 
@@ -385,7 +387,10 @@ class ProcessStarted:
 
 @dataclass(frozen=True)
 class StepStarted:
-    """A step begins: at once after the last where it says `soon`; the lab `see` explains it."""
+    """A step begins: at once after the last where it says `soon`; the lab `see` explains it.
+
+    `rule` is what its `why` tells of: the name of a rule, or a whole `Decision.reason`.
+    """
 
     number: int
     title: str
@@ -393,6 +398,7 @@ class StepStarted:
     why: str
     soon: bool = False
     see: str = ""
+    rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -421,12 +427,13 @@ class CallMade:
 
 @dataclass(frozen=True)
 class StepEnded:
-    """A step is over."""
+    """A step is over; `decision` is what the rules say, None where they do not decide it."""
 
     number: int
     outcome: Outcome
     verdict: Verdict
     evidence: tuple[Evidence, ...]
+    decision: Decision | None = None
 
 
 @dataclass(frozen=True)

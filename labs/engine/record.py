@@ -34,7 +34,7 @@ from labs.engine.model import (
 if TYPE_CHECKING:
     from labs.engine.agent import Json
 
-SCHEMA = 5
+SCHEMA = 6
 
 # Classes that stand where several could, and the name by which JSON tells them apart.
 KINDS: dict[type, str] = {
@@ -91,6 +91,7 @@ class Record:
                     "outcome": None,
                     "verdict": None,
                     "evidence": [],
+                    "decision": None,
                     "advice": None,
                 }
                 self._steps.append({**data, "calls": self._calls, **unknown})

@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO, TypeAlias
 
 from labs.engine.errors import (
@@ -27,14 +28,13 @@ from labs.engine.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from labs.engine.agent import Message
     from labs.engine.backend import Backend
     from labs.engine.kernels.boot import Guest
     from labs.engine.model import Event, StepStarted
     from labs.engine.predictor import Asker
-    from labs.engine.translation import Translation
+    from labs.engine.translation import Say, Translation
 
     View: TypeAlias = Callable[[Event], None]
     Place: TypeAlias = Callable[["Scenario"], ExitStatus]
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
             """The status of a run that came to its end; LabError where there was no step."""
 
 
+RULES = Path(__file__).parent / "rules"  # where the translation of their sentences is
 BACKENDS = ("namespaces", "docker")
 
 # What a run of several labs answers is the first of these that any of them answered.
@@ -179,7 +180,10 @@ def open_place(options: Options, views: Callable[[], Sequence[View]]) -> Iterato
 
         def run_here(lab: Scenario) -> ExitStatus:
             with open_backend(lab, options) as backend:
-                status = run_lab(lab, backend, Layout(options.seed), views(), options.language)
+                layout = Layout(options.seed)
+                status = run_lab(
+                    lab, backend, layout, views(), options.language, follows=not options.dry
+                )
             return plan_status(status) if options.dry else status
 
         yield run_here
@@ -212,13 +216,22 @@ def run_inside(lab: Scenario, guest: Guest, options: Options, views: Sequence[Vi
 
 
 def run_lab(
-    lab: Scenario, backend: Backend, layout: Layout, views: Sequence[View], language: str = ENGLISH
+    lab: Scenario,
+    backend: Backend,
+    layout: Layout,
+    views: Sequence[View],
+    language: str = ENGLISH,
+    *,
+    follows: bool = True,
 ) -> ExitStatus:
-    """Run one lab on a backend, its texts in this language as far as it has them."""
+    """Run one lab on a backend, its texts in this language as far as it has them.
+
+    Where it `follows`, each step says by which rule it was decided.
+    """
     say = read_translation(lab.folder, language)
 
     emit = functools.partial(show, views)
-    session = Session(backend, layout, emit)
+    session = open_session(backend, layout, emit, language, follows=follows)
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     emit(
         RunStarted(
@@ -248,6 +261,27 @@ def run_lab(
             status = ExitStatus.DIFFERS
         emit(RunEnded(status, problem.message, problem.hint))
     return status
+
+
+def open_session(
+    backend: Backend, layout: Layout, emit: View, language: str, *, follows: bool
+) -> Session:
+    """A session, which says in this language by which rules steps were decided if it `follows`."""
+    if not follows:
+        return Session(backend, layout, emit)
+    from labs.engine.following.follower import follow
+
+    return Session(backend, layout, emit, follow(backend.kernel), speak_of_rules(language))
+
+
+def load_rules() -> None:
+    """Load what says by which rule a step was decided."""
+    import labs.engine.following.follower  # noqa: F401
+
+
+def speak_of_rules(language: str) -> Say:
+    """What puts the rules' sentences into a language."""
+    return read_translation(RULES, language).text
 
 
 def explain_failure(lab: Scenario, error: BaseException) -> BindlabError:
@@ -287,7 +321,7 @@ def open_backend(lab: Scenario, options: Options) -> Iterator[Backend]:
     else:
         from labs.engine.backends.namespaces.backend import open_namespaces
 
-        with open_namespaces() as namespaces:
+        with open_namespaces(meanwhile=load_rules) as namespaces:
             yield namespaces
 
 

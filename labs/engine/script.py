@@ -7,6 +7,7 @@ into an outcome.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
@@ -62,6 +63,7 @@ __all__ = [
     "ENETUNREACH",
     "ENODEV",
     "EPERM",
+    "FROM_RULES",
     "HTTP_GET",
     "OK",
     "Answers",
@@ -90,6 +92,16 @@ __all__ = [
     "publication",
     "renew",
 ]
+
+
+class FromRules(Enum):
+    """Stands for what the rules say will come of a step."""
+
+    FROM_RULES = "from the rules"
+
+
+FROM_RULES = FromRules.FROM_RULES
+"""Expect what the model of the rules answers, for the run's own kernel."""
 
 OK = Ok()
 EACCES = Refused("EACCES")
@@ -156,7 +168,7 @@ class Lab:
 
     def play(self, session: Session, translation: Translation) -> None:
         """Run the script to its end; raises what stops it."""
-        self.script(Run(session, translation))
+        self.script(Run(session, translation, self.script))
 
     def judge(self, verdicts: "Sequence[Verdict]") -> ExitStatus:
         """The status of a run whose script came to its end; LabError where there was no step."""
@@ -191,9 +203,17 @@ class Run:
     in its own language.
     """
 
-    def __init__(self, session: Session, translation: Translation | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        translation: Translation | None = None,
+        script: "Callable[[Run], None] | None" = None,
+    ) -> None:
+        """A run that may ask what the rules say of its steps where it has its `script`."""
         self._session = session
         self._translation = translation or Translation()
+        self._script = script
+        self._foreseen: Mapping[int, Expectation] | None = None
 
     def host(
         self,
@@ -227,25 +247,45 @@ class Run:
         self,
         title: str,
         *,
-        expect: Expectation,
+        expect: Expectation | FromRules,
         why: str,
         soon: bool = False,
         see: str = "",
+        rule: str = "",
         **values: object,
     ) -> "Step":
         """One thing done and what is expected of it; `why` is the reason, in a sentence or two.
+
+        By FROM_RULES it is expected what the model answers; LabError where it does not say. `rule`
+        is the one of which the `why` tells, as `invoke lab.check` names it.
 
         A step that says `soon` has to follow the one before it at once, for what that has left does
         not last: nobody is waited for in between. `see` is the lab that explains best what this
         step shows, where that is another one.
         """
-        plan = replace(self._plan_step(title, expect, why, values), soon=soon, see=see)
+        planned = self._plan_step(title, expect, why, values)
+        plan = replace(planned, soon=soon, see=see, rule=rule)
         return Step(self._session, plan, self._translation)
 
+    def _foresee(self, number: int) -> Expectation:
+        """What the rules say of a step that is still to be done."""
+        from labs.engine.foresight import expected_of, foresee
+
+        script = self._script
+        if self._foreseen is None and script is not None:
+
+            def play(session: Session) -> None:
+                script(Rehearsal(session))
+
+            self._foreseen = foresee(play, self._session.layout.seed, self._session.kernel)
+        return expected_of(self._foreseen or {}, number)
+
     def _plan_step(
-        self, title: str, expect: Expectation, why: str, values: Mapping[str, object]
+        self, title: str, expect: Expectation | FromRules, why: str, values: Mapping[str, object]
     ) -> StepStarted:
         say = self._translation
+        if isinstance(expect, FromRules):
+            expect = self._foresee(self._session.step_number)
         return StepStarted(
             self._session.step_number,
             say.text(title, values),
@@ -286,6 +326,13 @@ class Run:
     def wait_for_program(self, condition: Callable[[], bool], what: str) -> None:
         """The same for what a program does that nobody here has started: a minute."""
         wait_until(condition, what, PROGRAM_DEADLINE)
+
+
+class Rehearsal(Run):
+    """A run ahead of the run, by which it is found out what the rules will say."""
+
+    def _foresee(self, number: int) -> Expectation:  # noqa: ARG002
+        return OK  # what is expected makes no difference to what comes
 
 
 def kernel_version(release: str) -> tuple[int, int]:

@@ -5,9 +5,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from signal import Signals
+from typing import TYPE_CHECKING
 
 from labs.engine.backend import Backend, PublicationRefused
 from labs.engine.capabilities import capability_mask
+from labs.engine.decision import Decision
 from labs.engine.errors import LabError
 from labs.engine.evidence import gather
 from labs.engine.layout import Layout
@@ -20,19 +22,29 @@ from labs.engine.model import (
     Concluded,
     Credentials,
     Event,
+    Failed,
     Finding,
     HostOpened,
+    Measured,
     Observation,
     Outcome,
     ProcessStarted,
     StepEnded,
     StepStarted,
+    Succeeded,
     Value,
     Verdict,
     name_errno,
 )
 from labs.engine.plans import HostPlan, OpenedHost, ProcessPlan, Publication, StartedProcess
 from labs.engine.strace import show_call, show_publication, show_result, show_words
+from labs.engine.translation import Translation
+
+if TYPE_CHECKING:
+    from labs.engine.following.follower import Follower
+    from labs.engine.translation import Say
+
+AS_IT_IS = Translation().text
 
 # A lower end of ip_local_port_range may not be below it (ipv4_privileged_ports()).
 PORT_STARTS = range(32_769)
@@ -56,13 +68,23 @@ class CallError(OSError):
 class Session:
     """What one run has: its hosts, its processes and the step that is open."""
 
-    def __init__(self, backend: Backend, layout: Layout, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        layout: Layout,
+        emit: Callable[[Event], None],
+        follower: "Follower | None" = None,
+        say: "Say" = AS_IT_IS,
+    ) -> None:
+        """A run on a backend; a `follower` says which rules decide, `say` says it in words."""
         self.layout = layout
         self.verdicts: list[Verdict] = []
         self.calls_made = 0  # by the open step
         self.refusal: CallError | None = None  # the last of the open step
         self._backend = backend
         self._emit = emit
+        self._follower = follower
+        self._say = say
         self._names: dict[str, dict[int, str]] = {}
         self._outer: dict[str, str] = {}  # the user of processes in a user namespace of theirs
         self._hosts: dict[str, str] = {}
@@ -94,6 +116,8 @@ class Session:
         )
         opened = self._publish(plan, publication) if publication else self._backend.open_host(plan)
         self._names[name] = {}
+        if self._follower:
+            self._follower.open_host(plan)
         if publication:
             self._touched.append(name)
         self._emit(HostOpened(name, plan.ipv4, plan.ipv6, self._backend.enter_command(name)))
@@ -121,13 +145,18 @@ class Session:
             self._outer[name] = outer
             outer_uid = self.layout.uid(outer)
         plan = ProcessPlan(name, host, uid, tuple(capabilities), outer_uid, program, sandbox)
-        return self._keep(name, host, self._backend.start_process(plan), parent="")
+        started = self._backend.start_process(plan)
+        if self._follower:
+            self._follower.start(plan, started)
+        return self._keep(name, host, started, parent="")
 
     def fork_process(self, parent: str, child: str) -> int:
         """Let a process fork; the child's pid."""
         host = self._touch(parent)
         self._check_new(child)
         started = self._backend.fork_process(parent, child)
+        if self._follower:
+            self._follower.fork(parent, child, started)
         self._show(parent, "fork()", CallResult(started.pid, 0, started.credentials))
         if parent in self._outer:
             self._outer[child] = self._outer[parent]
@@ -138,13 +167,15 @@ class Session:
         killed = f"+++ killed by {Signals(signal).name} +++" if signal else ""
         self._touch(process)
         self._backend.end_process(process, signal)
+        if self._follower:
+            self._follower.end(process)
         if killed:
             self._emit_call(process, killed)
 
     def perform(self, process: str, calls: Sequence[Call]) -> Sequence[CallResult]:
         """Let a process make calls, show them, and raise CallError for one that is refused."""
         self._touch(process)
-        results = self._backend.perform(process, calls) or [self._executed(process)]
+        results = self._make(process, calls) or [self._executed(process)]
         values = [result.value for result in results]
         for call, result in zip(calls, results, strict=False):
             self._show(process, show_call(call, values), result)
@@ -162,6 +193,8 @@ class Session:
         """
         self._check_new(name)
         (result,) = self._backend.perform(starter, [call])
+        if self._follower:
+            self._follower.meet_strangers(self._hosts[starter])
         self._touch(starter)
         if result.errno:
             self._show(starter, shown, result)
@@ -198,6 +231,8 @@ class Session:
     ) -> None:
         """Name a process that no agent drives; without `credentials` it has its parent's."""
         self._check_new(name)
+        if self._follower:
+            self._follower.meet_strangers(self._hosts[parent])
         had = credentials or self._credentials[parent]
         self._keep(name, self._hosts[parent], StartedProcess(pid, had), parent)
 
@@ -224,6 +259,8 @@ class Session:
         self._touched = []
         self.calls_made = 0
         self.refusal = None
+        if self._follower:
+            self._follower.begin_step(is_measured=isinstance(step.expected, Measured))
         self._emit(step)
 
     @property
@@ -251,7 +288,7 @@ class Session:
             gather(host, self._backend.observe(host), self._names[host], self.layout.user)
             for host in hosts
         )
-        self._emit(StepEnded(step.number, outcome, verdict, evidence))
+        self._emit(StepEnded(step.number, outcome, verdict, evidence, self._decide(outcome)))
 
     def conclude(self, finding: Finding, fact: str, aside: Sequence[int]) -> None:
         """Say what came of the claim, where all steps were as expected.
@@ -268,6 +305,26 @@ class Session:
             self._emit(Concluded(finding, fact))
 
     # --- the parts ---
+
+    def _make(self, process: str, calls: Sequence[Call]) -> Sequence[CallResult]:
+        """Let a process make calls, and whoever follows see them."""
+        follower = self._follower
+        if follower is None:
+            return self._backend.perform(process, calls)
+        follower.prepare(process, calls, self._backend.observe)
+        results = self._backend.perform(process, calls)
+        if results:
+            follower.take(process, calls, results)
+        else:
+            follower.execute(process)
+        return results
+
+    def _decide(self, outcome: Outcome) -> Decision | None:
+        """What the rules say, where it is they that decided the step."""
+        match outcome:
+            case Succeeded() | Failed(call="bind" | "listen") if self._follower:
+                return self._follower.decide(self.layout.user, self._say)
+        return None
 
     def _publish(self, plan: HostPlan, publication: Publication) -> OpenedHost:
         """Open a host with a port of the machine's, shown as a call of the container engine's."""

@@ -122,7 +122,9 @@ class Trial(Run):
         """Some items in an order that --seed changes."""
         return self._session.layout.shuffled(items)
 
-    def step(self, title: str, *, expect: Expectation, why: str, **values: object) -> Requirement:
+    def step(  # type: ignore[override]  # what is required has no rule, and nothing comes soon
+        self, title: str, *, expect: Expectation, why: str, **values: object
+    ) -> Requirement:
         """What is required of the program, and why; the trial ends where it is not met."""
         plan = self._plan_step(title, expect, why, values)
         return Requirement(self._session, plan, self._translation, self)

@@ -43,6 +43,7 @@ def euid(run: Run) -> None:
     with run.step(
         "On another host, Bob listens on the same port at once",
         expect=OK,
+        rule="free",
         see="netns",
         why="A port belongs to a network namespace. Alice's sockets are in another one, and the "
         "two never meet.",
@@ -76,6 +77,7 @@ def form_group(run: Run, alice: Process, port: int) -> list[Socket]:
     with run.step(
         "Alice listens on {port} with SO_REUSEPORT",
         expect=OK,
+        rule="free",
         why="The port is free. The socket gets an owner: the uid of the process that made it, "
         "here Alice's.",
         port=port,
@@ -86,6 +88,7 @@ def form_group(run: Run, alice: Process, port: int) -> list[Socket]:
     with run.step(
         "A second process of Alice's joins",
         expect=OK,
+        rule="remembered-reuseport",
         why="All sockets on the port have SO_REUSEPORT and the same owner. The processes need not "
         "be related in any other way. Each socket has an inode and an accept queue of its own.",
     ):
@@ -95,6 +98,7 @@ def form_group(run: Run, alice: Process, port: int) -> list[Socket]:
     with run.step(
         "A child that Alice forks makes its own socket and joins",
         expect=OK,
+        rule="remembered-reuseport",
         why="fork() hands the uid down. A socket that the child makes itself is a new member of "
         "the group; nothing tells it from a stranger's, as long as the user is the same.",
     ):
@@ -107,6 +111,7 @@ def refuse_strangers(run: Run, alice: Process, bob: Process, root: Process, port
     with run.step(
         "Bob asks for the port, with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         why="The owner's uid differs. Without this rule anybody could take a share of a server's "
         "connections (inet_csk_bind_conflict(); since SO_REUSEPORT came in 3.9).",
     ):
@@ -115,6 +120,7 @@ def refuse_strangers(run: Run, alice: Process, bob: Process, root: Process, port
     with run.step(
         "Bob asks for the port, without SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks my-reuseport, same-owner",
         why="Another rule, and an older one: while one socket listens, another on its address and "
         "port needs SO_REUSEPORT, and so does the listener. No uid is looked at: see the next "
         "step.",
@@ -124,6 +130,7 @@ def refuse_strangers(run: Run, alice: Process, bob: Process, root: Process, port
     with run.step(
         "Alice herself asks for it, without SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks my-reuseport",
         see="reuseport",
         why="The right user, but not the option on both sides: every member has to set it.",
     ):
@@ -132,6 +139,7 @@ def refuse_strangers(run: Run, alice: Process, bob: Process, root: Process, port
     with run.step(
         "Root asks for the port, with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         why="The kernel compares uids and asks for no capability: to this rule root is one more "
         "user, and another one.",
     ):
@@ -144,6 +152,7 @@ def change_uids(run: Run, bob: Process, root: Process, port: int) -> list[Socket
     with run.step(
         "Root takes Alice's EUID, makes a socket, takes root back, binds",
         expect=OK,
+        rule="remembered-reuseport",
         why="socket() fixed the owner. It is root who binds; the socket that is bound is Alice's.",
     ):
         root.seteuid("alice")
@@ -155,6 +164,7 @@ def change_uids(run: Run, bob: Process, root: Process, port: int) -> list[Socket
     with run.step(
         "Root makes a socket, becomes Alice for good, binds",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         why="The other way round: the process is all Alice's, its socket is still root's. A "
         "server that opens its socket before it drops its privileges meets this.",
     ):
@@ -166,6 +176,7 @@ def change_uids(run: Run, bob: Process, root: Process, port: int) -> list[Socket
     with run.step(
         "Root makes a socket, hands it to Alice with fchown(), binds",
         expect=OK,
+        rule="remembered-reuseport",
         why="The owner is the one in the socket's inode, and fchown() changes it. So a manager "
         "that runs as root can open sockets for the group of another user.",
     ):
@@ -184,6 +195,7 @@ def change_uids(run: Run, bob: Process, root: Process, port: int) -> list[Socket
     with run.step(
         "A process whose real uid is Alice's and effective uid is Bob's asks",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         why="The real uid does not count: what this process makes is Bob's.",
     ):
         mixed.setresuid("alice", "bob", "bob")
@@ -193,6 +205,7 @@ def change_uids(run: Run, bob: Process, root: Process, port: int) -> list[Socket
     with run.step(
         "A process with Alice's EUID and root's file-system uid asks",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         why="Strictly it is not the EUID either. socket() takes the file-system uid, which "
         "follows the EUID unless setfsuid() parts the two (sock_alloc()).",
     ):
@@ -231,6 +244,7 @@ def leave_the_port(run: Run, bob: Process, port: int, members: Sequence[Socket])
     with run.step(
         "All listeners of the group but Alice's are closed, and Bob asks",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         why="A port has no owner of its own. As long as one socket of Alice's is bound to it, "
         "Bob's has to get along with that one.",
     ):
@@ -240,6 +254,7 @@ def leave_the_port(run: Run, bob: Process, port: int, members: Sequence[Socket])
     with run.step(
         "Alice closes hers, and Bob asks again",
         expect=OK,
+        rule="free",
         why="The port is free, and the next group is Bob's: now it is Alice who would be refused.",
     ):
         last.close()

@@ -53,6 +53,7 @@ def share_one_socket(run: Run, server: Host, client: Process) -> None:
     with run.step(
         "Alice listens on {port} and forks",
         expect=OK,
+        rule="free",
         why="The child gets a copy of the descriptor, which leads to the same socket "
         "(dup_fd() in copy_files()). Nothing was bound twice, and nobody was asked.",
         port=port,
@@ -80,6 +81,7 @@ def share_one_socket(run: Run, server: Host, client: Process) -> None:
     with run.step(
         "The child binds its copy once more",
         expect=EINVAL.by("bind"),
+        rule="bound-already",
         why="It is the parent's socket as well, and that one is bound (__inet_bind()).",
     ):
         child.inherited(listener).bind((server.ipv4, run.port(8081)))
@@ -151,6 +153,7 @@ def stop_for_all(run: Run, server: Host) -> None:
     with run.step(
         "A parent closes its listener, its child keeps it; Bob asks for the port",
         expect=EADDRINUSE.by("bind"),
+        rule="taken",
         why="close() gives up a descriptor. The socket lives until the last copy is closed, and "
         "it still listens.",
     ):
@@ -187,6 +190,7 @@ def forget_to_close(run: Run, server: Host) -> None:
     with run.step(
         "A server forks a helper and ends; its successor asks for the port",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks my-reuseport, their-reuseport",
         why="The helper was forked for something else, but it has every descriptor. This is what "
         "it looks like when a port stays taken and no server runs.",
     ):
@@ -198,6 +202,7 @@ def forget_to_close(run: Run, server: Host) -> None:
     with run.step(
         "The helper becomes another program, and a second successor asks",
         expect=OK,
+        rule="free",
         see="passing",
         why="Python opens sockets so that exec() closes them (SOCK_CLOEXEC). In a program that "
         "does not, the new one would hold the port as well.",

@@ -45,6 +45,7 @@ def listen_everywhere(run: Run, hosts: list[Host], elsewhere: Host) -> None:
     with run.step(
         "Alice, Bob and root listen on {port} of all addresses, each on a host of its own",
         expect=OK,
+        rule="free",
         why="Ports are looked up with their network namespace (inet_bind_bucket_match()): what "
         "another one has is never found.",
         port=port,
@@ -108,6 +109,7 @@ def leave_and_return(run: Run, host: Host, elsewhere: Host) -> list[Step]:
     with run.step(
         "From there it listens on the same port once more",
         expect=OK,
+        rule="free",
         why="A new socket, a new namespace: the port is free there. One process has both now.",
     ) as again:
         again.needs(leaving)
@@ -125,6 +127,7 @@ def leave_and_return(run: Run, host: Host, elsewhere: Host) -> list[Step]:
     with run.step(
         "It comes back by setns(), and asks for the port again",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks my-reuseaddr, their-reuseaddr",
         why="This socket is made on the old host, where the first one still listens.",
     ) as returning:
         returning.needs(again)

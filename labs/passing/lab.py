@@ -43,6 +43,7 @@ def keep_through_exec(run: Run, server: Host, client: Process) -> None:
     with run.step(
         "Alice listens, lets the descriptor be inherited, and becomes another program; Bob asks",
         expect=EADDRINUSE.by("bind"),
+        rule="taken",
         why="exec() closes what is marked so (FD_CLOEXEC, do_close_on_exec()), and keeps the rest. "
         "So a service manager opens a socket and starts the server with it: socket activation.",
     ):
@@ -68,6 +69,7 @@ def pass_to_bob(run: Run, server: Host, client: Process) -> None:
     with run.step(
         "Alice listens with SO_REUSEPORT, and Bob asks with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         see="euid",
         why="A socket of his own would be Bob's, and the group is Alice's.",
     ):
@@ -97,6 +99,7 @@ def pass_to_bob(run: Run, server: Host, client: Process) -> None:
     with run.step(
         "Bob calls listen() on it once more, with another backlog",
         expect=OK,
+        rule="plain",
         why="The socket is in LISTEN already: only the backlog changes (inet_listen()).",
     ):
         copy.listen(16)
@@ -113,6 +116,7 @@ def pass_to_bob(run: Run, server: Host, client: Process) -> None:
     with run.step(
         "Bob asks for a socket of his own beside it, with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         see="euid",
         why="What he holds is Alice's to the rule: to join it takes Alice's uid, his own does not "
         "do (inet_csk_bind_conflict()).",
@@ -122,6 +126,7 @@ def pass_to_bob(run: Run, server: Host, client: Process) -> None:
     with run.step(
         "Another process of Alice's joins instead",
         expect=OK,
+        rule="remembered-reuseport",
         see="euid",
         why="The group has no member of Alice's that runs any more, but a socket of hers.",
     ):

@@ -66,6 +66,7 @@ def stop_then_start(run: Run, server: Host, elsewhere: Host) -> None:
     with run.step(
         "Under load the server ends; one without SO_REUSEADDR takes its place",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks my-reuseaddr",
         see="timewait",
         why="The server closed its connections first, so TIME_WAIT is on its side, with its port.",
     ):

@@ -2,7 +2,18 @@
 
 from socket import SO_REUSEADDR, SO_REUSEPORT, SOL_SOCKET
 
-from labs.engine.script import EADDRINUSE, OK, Finding, Host, Process, Run, Step, exactly, lab
+from labs.engine.script import (
+    EADDRINUSE,
+    FROM_RULES,
+    OK,
+    Finding,
+    Host,
+    Process,
+    Run,
+    Step,
+    exactly,
+    lab,
+)
 
 
 @lab(
@@ -35,6 +46,7 @@ def race_to_listen(run: Run, alice: Process, bob: Process) -> None:
     with run.step(
         "Alice binds a socket with SO_REUSEADDR, and so does Bob",
         expect=OK,
+        rule="both-reuseaddr" if run.kernel >= (6, 8) else "remembered-reuseaddr",
         why="Both have the option and neither listens: that is all that "
         "inet_csk_bind_conflict() asks. Who they are it does not ask.",
     ):
@@ -44,6 +56,7 @@ def race_to_listen(run: Run, alice: Process, bob: Process) -> None:
     with run.step(
         "Bob calls listen()",
         expect=OK,
+        rule="both-reuseaddr",
         why="listen() asks for the port once more (inet_csk_listen_start()). As nobody else "
         "listens, it is Bob's, though Alice came first.",
     ):
@@ -52,6 +65,7 @@ def race_to_listen(run: Run, alice: Process, bob: Process) -> None:
     with run.step(
         "Alice calls listen()",
         expect=EADDRINUSE.by("listen"),
+        rule="taken: both-reuseaddr lacks not-listening",
         why="Bob's socket is in LISTEN, and the option is no use against a listener. This is not "
         "silent: who checks what listen() returns knows.",
     ):
@@ -60,6 +74,7 @@ def race_to_listen(run: Run, alice: Process, bob: Process) -> None:
     with run.step(
         "Bob closes his, and Alice calls listen() again",
         expect=OK,
+        rule="free",
         why="Her socket was bound all the time, and now nobody listens.",
     ):
         his.close()
@@ -72,6 +87,7 @@ def meet_a_listener(run: Run, alice: Process, bob: Process) -> None:
     with run.step(
         "Alice listens with SO_REUSEADDR on all addresses; Bob asks for one, with it too",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks not-listening",
         why="A listener is in the way of every address that it meets. BSD is different: there a "
         "specific address may stand beside the wildcard.",
     ):
@@ -81,6 +97,7 @@ def meet_a_listener(run: Run, alice: Process, bob: Process) -> None:
     with run.step(
         "Alice listens on one address; Bob asks for all",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks not-listening",
         why="The other order, the same answer.",
     ):
         alice.listen(other, address=alice.host.ipv4, reuseaddr=True)
@@ -94,6 +111,7 @@ def slip_in(run: Run, server: Host, alice: Process, bob: Process) -> None:
     with run.step(
         "Root binds with SO_REUSEADDR; before it listens, Bob binds and listens",
         expect=OK,
+        rule="both-reuseaddr" if run.kernel >= (6, 8) else "remembered-reuseaddr",
         why="No uid is compared, root's neither. From bind() to listen() anybody with the option "
         "can come and take all the clients.",
     ):
@@ -104,6 +122,7 @@ def slip_in(run: Run, server: Host, alice: Process, bob: Process) -> None:
     with run.step(
         "A client connects, and then root calls listen()",
         expect=EADDRINUSE.by("listen"),
+        rule="taken: both-reuseaddr lacks not-listening",
         why="The client is Bob's. All that root gets is an error.",
     ):
         bob.connect((server.ipv4, port))
@@ -113,6 +132,7 @@ def slip_in(run: Run, server: Host, alice: Process, bob: Process) -> None:
     with run.step(
         "Alice binds without the option and sets it afterwards; Bob binds with it",
         expect=OK,
+        rule="both-reuseaddr",
         why="What counts is what her socket has when Bob comes, not what it had at her bind().",
     ):
         hers = alice.bind(late)
@@ -126,6 +146,7 @@ def prevent(run: Run, alice: Process, bob: Process) -> list[Step]:
     with run.step(
         "Alice binds without the option, Bob with it",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks their-reuseaddr",
         why="It takes both. But then her own restart meets TIME_WAIT: see the lab timewait.",
     ):
         alice.bind(plain)
@@ -134,6 +155,7 @@ def prevent(run: Run, alice: Process, bob: Process) -> list[Step]:
     with run.step(
         "Alice binds with SO_REUSEPORT alone, Bob with both options",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks their-reuseaddr",
         see="euid",
         why="They have SO_REUSEPORT in common, and for that the owner is compared: Bob is another "
         "user. And it helps her past TIME_WAIT as well.",
@@ -144,6 +166,7 @@ def prevent(run: Run, alice: Process, bob: Process) -> list[Step]:
     with run.step(
         "Alice binds with SO_REUSEADDR and clears it at once; Bob binds with it",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks their-reuseaddr",
         why="She has used the option where she needed it, at bind(). Whoever comes now finds a "
         "socket without it (since 6.8; before, the port's own note of it, tb->fastreuse, is asked "
         "first and not renewed). A gap stays, of two calls.",
@@ -157,6 +180,7 @@ def prevent(run: Run, alice: Process, bob: Process) -> list[Step]:
     with run.step(
         "And Alice listens",
         expect=OK,
+        rule="free",
         why="Nobody else is there.",
     ) as listening:
         listening.needs(clearing)
@@ -170,6 +194,7 @@ def block_each_other(run: Run, alice: Process, bob: Process) -> None:
     with run.step(
         "Both have bound with the option, Alice clears hers, and Bob calls listen()",
         expect=EADDRINUSE.by("listen"),
+        rule="taken: both-reuseaddr lacks their-reuseaddr",
         why="listen() compares as bind() did, with what is set now: one of the two sockets has "
         "no option any more.",
     ):
@@ -180,7 +205,8 @@ def block_each_other(run: Run, alice: Process, bob: Process) -> None:
 
     with run.step(
         "Alice calls listen()",
-        expect=EADDRINUSE.by("listen"),
+        expect=FROM_RULES,
+        rule="taken: both-reuseaddr lacks my-reuseaddr",
         why="The same holds for her. Two sockets are bound, and neither can listen until the "
         "other is closed.",
     ):

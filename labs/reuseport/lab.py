@@ -55,6 +55,7 @@ def form_group(run: Run, alice: Process, other: Process, port: int) -> list[Sock
     with run.step(
         "Alice listens on {port} with SO_REUSEPORT",
         expect=OK,
+        rule="free",
         why="The port is free, and whoever comes later will find the option set.",
         port=port,
     ):
@@ -63,6 +64,7 @@ def form_group(run: Run, alice: Process, other: Process, port: int) -> list[Sock
     with run.step(
         "Another process of Alice's, no relative, joins with SO_REUSEPORT",
         expect=OK,
+        rule="remembered-reuseport",
         why="Both sockets have the option and one owner; who started the processes is not asked "
         "(inet_csk_bind_conflict()). That it takes one owner, the lab euid shows.",
     ):
@@ -83,6 +85,7 @@ def set_it_late(run: Run, alice: Process, other: Process) -> None:
     with run.step(
         "Alice listens on {port} without the option; another asks with it",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks their-reuseport",
         why="Both sides need the option. The first that does without shuts out all that follow.",
         port=port,
     ):
@@ -92,6 +95,7 @@ def set_it_late(run: Run, alice: Process, other: Process) -> None:
     with run.step(
         "Alice sets it on her listener, and the other asks again",
         expect=OK,
+        rule="both-reuseport",
         why="What counts is what her socket has now, not what it had at bind(): where the port's "
         "summary says no, inet_csk_bind_conflict() looks at the sockets themselves.",
     ):
@@ -101,6 +105,7 @@ def set_it_late(run: Run, alice: Process, other: Process) -> None:
     with run.step(
         "Alice binds to {port}, sets it, listens; the other joins",
         expect=OK,
+        rule="remembered-reuseport",
         why="The same between bind() and listen(): the order in which she does things is her own "
         "affair, as long as the option is there when the other binds.",
         port=later,
@@ -118,6 +123,7 @@ def fork_first(run: Run, server: Host, port: int) -> Socket:
     with run.step(
         "A process forks, and its child makes a socket of its own and joins",
         expect=OK,
+        rule="remembered-reuseport",
         why="To the kernel the child's socket is one like a stranger's.",
     ):
         child = parent.fork("child")
@@ -126,6 +132,7 @@ def fork_first(run: Run, server: Host, port: int) -> Socket:
     with run.step(
         "A socket is made before fork(); the parent binds it, then the child",
         expect=EINVAL.by("bind"),
+        rule="bound-already",
         see="fork",
         why="Both hold one socket, and a socket is bound once (__inet_bind()). The option is "
         "about several sockets, and here is only one.",
@@ -193,6 +200,7 @@ def share_datagrams(run: Run, client: Process, alice: Process, other: Process) -
     with run.step(
         "Two processes of Alice's bind UDP sockets to {port}, with SO_REUSEPORT",
         expect=OK,
+        rule="group-found",
         why="The rule of UDP is the same, of another function (udp_lib_get_port()).",
         port=port,
     ):

@@ -73,6 +73,7 @@ def close_first(run: Run, old: Process, new: Process, client: Process, port: int
     with run.step(
         "The listener is closed, and its successor asks for the port",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks my-reuseaddr, their-reuseaddr",
         soon=True,
         why="Nobody listens, and no process has a socket on the port. What is in the way is the "
         "one connection in TIME_WAIT (inet_csk_bind_conflict()).",
@@ -84,6 +85,7 @@ def close_first(run: Run, old: Process, new: Process, client: Process, port: int
     with run.step(
         "The successor asks with SO_REUSEADDR",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks their-reuseaddr",
         soon=True,
         why="Both sides need the option. What is in TIME_WAIT has what its listener had when the "
         "connection came (inet_twsk_alloc() copies sk_reuse), and that was nothing.",
@@ -114,6 +116,7 @@ def close_second(run: Run, old: Process, new: Process, client: Process, port: in
     with run.step(
         "The listener is closed, and its successor asks, without any option",
         expect=OK,
+        rule="free",
         why="Nothing is left on the server's host. A protocol whose clients close first has no "
         "TIME_WAIT at the server.",
     ):
@@ -127,6 +130,7 @@ def end_without_connections(run: Run, server: Host, bob: Process, port: int) -> 
     with run.step(
         "A listener on port {port} is killed by SIGKILL, and Bob asks at once",
         expect=OK,
+        rule="free",
         why="It never had a connection. A listener leaves nothing behind, however its process "
         "ends: TIME_WAIT is a state of connections (inet_csk_listen_stop()).",
         port=port,
@@ -141,6 +145,7 @@ def have_the_option(run: Run, old: Process, new: Process, client: Process, port:
     with run.step(
         "The server on {port} had SO_REUSEADDR and left a TIME_WAIT; its successor has not",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks my-reuseaddr",
         why="The other half alone does not help either.",
         port=port,
     ):
@@ -152,6 +157,7 @@ def have_the_option(run: Run, old: Process, new: Process, client: Process, port:
     with run.step(
         "The successor asks with SO_REUSEADDR",
         expect=OK,
+        rule="both-reuseaddr",
         soon=True,
         why="Both have it, and what is left does not listen: this is the case for which servers "
         "set it, each time that they start (inet_csk_bind_conflict()).",
@@ -165,6 +171,7 @@ def set_it_late(run: Run, old: Process, new: Process, client: Process) -> None:
     with run.step(
         "On {port} the option is set between two connections; both are left, the successor has it",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks their-reuseaddr",
         why="The first connection came before the option and has none, the second has it. One "
         "without is enough.",
         port=port,
@@ -180,6 +187,7 @@ def set_it_late(run: Run, old: Process, new: Process, client: Process) -> None:
     with run.step(
         "On {port} it is set after listen(), but before the connection comes",
         expect=OK,
+        rule="both-reuseaddr",
         why="The connection has what its listener had when it came (inet_csk_clone_lock()). When "
         "the listener itself was bound does not count.",
         port=port,
@@ -194,6 +202,7 @@ def set_it_late(run: Run, old: Process, new: Process, client: Process) -> None:
     with run.step(
         "On {port} the accepted socket alone has it, set before it is closed",
         expect=OK,
+        rule="both-reuseaddr",
         why="It is the option of that very socket which is compared. The listener, which never "
         "had it, is gone.",
         port=port,
@@ -212,6 +221,7 @@ def keep_a_connection(run: Run, old: Process, new: Process, client: Process) -> 
     with run.step(
         "On {port} a connection stays open, its listener is closed, the successor has SO_REUSEADDR",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks their-reuseaddr",
         why="There is no TIME_WAIT at all. ESTABLISHED holds the port in the same way, and for as "
         "long as it lasts.",
         port=port,
@@ -225,6 +235,7 @@ def keep_a_connection(run: Run, old: Process, new: Process, client: Process) -> 
     with run.step(
         "On {port} the old one has SO_REUSEADDR and still listens, the successor has it too",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks not-listening",
         why="LISTEN is the one state that the option does not pass. It lets a server come back, "
         "it does not let two overlap: a restart has a gap.",
         port=port,
@@ -236,6 +247,7 @@ def keep_a_connection(run: Run, old: Process, new: Process, client: Process) -> 
     with run.step(
         "The listener is closed, its connection stays, and the successor asks again",
         expect=OK,
+        rule="both-reuseaddr",
         why="What is left is ESTABLISHED and has the option from its listener. Old connections "
         "and the new listener are side by side.",
     ) as again:
@@ -249,6 +261,7 @@ def share_by_reuseport(run: Run, old: Process, bob: Process, client: Process, po
     with run.step(
         "Alice listens on {port} with SO_REUSEPORT, a client connects, and Bob asks with it",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         see="euid",
         why="SO_REUSEPORT on both is for one owner only, and Bob is another user (uid_eq() in "
         "inet_csk_bind_conflict()).",
@@ -261,6 +274,7 @@ def share_by_reuseport(run: Run, old: Process, bob: Process, client: Process, po
     with run.step(
         "Alice closes her listener, the connection stays, and Bob asks again",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         see="euid",
         why="The accepted connection is Alice's too, and its owner is asked in the same way.",
     ) as step:
@@ -271,6 +285,7 @@ def share_by_reuseport(run: Run, old: Process, bob: Process, client: Process, po
     with run.step(
         "Alice closes the connection, then the client, and Bob asks once more",
         expect=OK,
+        rule="reuseport-after-end",
         why="What is in TIME_WAIT has no owner any more: the rule leaves out the question. A "
         "restart by SO_REUSEPORT on both works too, and here even for another user.",
     ) as step:

@@ -67,6 +67,7 @@ def do_without(run: Run, alice: Process, bob: Process, port: int) -> None:
     with run.step(
         "Alice binds a UDP socket to port {port} of all addresses, without any option",
         expect=OK,
+        rule="free",
         why="Nobody has the port. There is no listen() in UDP: from now on datagrams may come.",
         port=port,
     ):
@@ -75,6 +76,7 @@ def do_without(run: Run, alice: Process, bob: Process, port: int) -> None:
     with run.step(
         "Bob asks for the same",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks my-reuseaddr, their-reuseaddr",
         why="As with TCP, a socket whose addresses meet is in the way (udp_lib_lport_inuse()).",
     ):
         bind(bob, port)
@@ -82,6 +84,7 @@ def do_without(run: Run, alice: Process, bob: Process, port: int) -> None:
     with run.step(
         "Bob asks with SO_REUSEADDR",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks their-reuseaddr",
         why="Both need the option. Who never sets it keeps the port alone.",
     ):
         bind(bob, port, SO_REUSEADDR)
@@ -93,6 +96,7 @@ def take_by_reuseaddr(run: Run, alice: Process, bob: Process, client: Process, p
     with run.step(
         "On port {port} Alice has SO_REUSEADDR, and Bob binds with it too",
         expect=OK,
+        rule="both-reuseaddr",
         why="TCP refuses this while one listens. UDP has no LISTEN, so nothing is left to refuse, "
         "and this option asks for no user (udp_lib_lport_inuse()).",
         port=port,
@@ -138,6 +142,7 @@ def share_by_reuseport(run: Run, alice: Process, bob: Process, client: Process, 
     with run.step(
         "Alice binds two sockets to port {port}, both with SO_REUSEPORT",
         expect=OK,
+        rule="group-found",
         why="One owner, and the option on both: a reuseport group, as with TCP "
         "(udp_reuseport_add_sock()).",
         port=port,
@@ -147,6 +152,7 @@ def share_by_reuseport(run: Run, alice: Process, bob: Process, client: Process, 
     with run.step(
         "Bob asks with SO_REUSEPORT",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: group-found lacks same-owner",
         see="euid",
         why="This option asks whose socket it is: Bob is another user (uid_eq() in "
         "udp_lib_lport_inuse()).",
@@ -246,6 +252,7 @@ def reach_all_members(run: Run, alice: Process, bob: Process, port: int) -> None
     with run.step(
         "Three sockets share port {port} by SO_REUSEADDR; Alice and Bob join a multicast group",
         expect=OK,
+        rule="both-reuseaddr",
         why="For this the option is in UDP: a group has many listeners on a host. The third is "
         "Bob's too, and has the port but does not join.",
         port=port,

@@ -48,6 +48,7 @@ def compare_addresses(run: Run, alice: Process, bob: Process, port: int) -> None
     with run.step(
         "Alice listens on port {port} of all addresses",
         expect=OK,
+        rule="free",
         why="Nobody has the port on this host.",
         port=port,
     ):
@@ -56,6 +57,7 @@ def compare_addresses(run: Run, alice: Process, bob: Process, port: int) -> None
     with run.step(
         "Bob asks for the same",
         expect=EADDRINUSE.by("bind"),
+        rule="taken",
         why="A socket has the port on the same addresses, and without an option there is no "
         "second one (inet_csk_bind_conflict()).",
     ):
@@ -64,6 +66,7 @@ def compare_addresses(run: Run, alice: Process, bob: Process, port: int) -> None
     with run.step(
         "Alice herself asks for it once more",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks my-reuseport, their-reuseport",
         why="Neither a process nor a user has the port: a socket has. Her first one is in the way "
         "of her second.",
     ):
@@ -72,6 +75,7 @@ def compare_addresses(run: Run, alice: Process, bob: Process, port: int) -> None
     with run.step(
         "Bob asks for it on one address only",
         expect=EADDRINUSE.by("bind"),
+        rule="taken",
         why="The wildcard 0.0.0.0 is all addresses, this one too. Addresses need not be equal to "
         "be in the way, it is enough that they meet (inet_rcv_saddr_equal()).",
     ):
@@ -80,6 +84,7 @@ def compare_addresses(run: Run, alice: Process, bob: Process, port: int) -> None
     with run.step(
         "Alice closes hers, and Bob asks again for the one address",
         expect=OK,
+        rule="free",
         why="A listener without connections leaves nothing behind, no TIME_WAIT either: the port "
         "is free at once.",
     ):
@@ -89,6 +94,7 @@ def compare_addresses(run: Run, alice: Process, bob: Process, port: int) -> None
     with run.step(
         "Alice asks for all addresses",
         expect=EADDRINUSE.by("bind"),
+        rule="taken",
         why="The other order, the same answer: all addresses are not free while Bob has one.",
     ):
         alice.listen(port)
@@ -96,6 +102,7 @@ def compare_addresses(run: Run, alice: Process, bob: Process, port: int) -> None
     with run.step(
         "Alice asks for another address",
         expect=OK,
+        rule="other-address",
         why="The two never meet: on one port each address is a place of its own.",
     ):
         alice.listen(port, address=LOOPBACK)
@@ -106,6 +113,7 @@ def compare_what_else(run: Run, alice: Process, elsewhere: Host, port: int) -> N
     with run.step(
         "Alice binds a UDP socket to the port, on all addresses",
         expect=OK,
+        rule="free",
         why="TCP and UDP each have a table of ports. They share the numbers and nothing else.",
     ):
         alice.socket(kind=SOCK_DGRAM).bind((ANY, port))
@@ -114,6 +122,7 @@ def compare_what_else(run: Run, alice: Process, elsewhere: Host, port: int) -> N
     with run.step(
         "On another host a process listens on the port of all addresses",
         expect=OK,
+        rule="free",
         see="netns",
         why="All addresses are those of its own network namespace. Sockets of different ones are "
         "never compared (net_eq()).",
@@ -129,6 +138,7 @@ def end_a_listener(run: Run, alice: Process, bob: Process, port: int) -> None:
     with run.step(
         "Bob's listener is shut down but not closed, and Alice asks for its address",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks my-reuseaddr, their-reuseaddr",
         why="shutdown() ends the listening and keeps the binding: a socket on which one has called "
         "bind() keeps its port until it is closed (SOCK_BINDPORT_LOCK).",
     ):
@@ -139,6 +149,7 @@ def end_a_listener(run: Run, alice: Process, bob: Process, port: int) -> None:
     with run.step(
         "Bob's first process is killed, and Alice asks for the address that it had",
         expect=OK,
+        rule="other-address",
         why="The kernel closes what a process leaves, by SIGKILL too. Without connections the "
         "port is free when the process is gone.",
     ):
@@ -152,6 +163,7 @@ def ignore_the_refusal(run: Run, server: Host, port: int) -> None:
     with run.step(
         "A careless process of Bob's asks for the port",
         expect=EADDRINUSE.by("bind"),
+        rule="taken",
         why="The refusal is loud. But the socket is still there, and it is bound to nothing.",
     ):
         socket = careless.socket()
@@ -174,6 +186,7 @@ def keep_without_listening(run: Run, server: Host, port: int) -> None:
     with run.step(
         "A process of Alice's binds a socket to {port} and does no more",
         expect=OK,
+        rule="free",
         why="To bind is to take. No packet has come or gone, and nobody could connect.",
         port=port,
     ):
@@ -183,6 +196,7 @@ def keep_without_listening(run: Run, server: Host, port: int) -> None:
     with run.step(
         "Bob asks for that port",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks my-reuseaddr, their-reuseaddr",
         why="Whether the other one listens is asked only where both set SO_REUSEADDR.",
     ):
         asker.listen(port)
@@ -197,6 +211,7 @@ def keep_by_a_connection(run: Run, server: Host, elsewhere: Host, port: int) -> 
     with run.step(
         "A client connects, the listener is closed, and its successor asks",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks my-reuseaddr, their-reuseaddr",
         see="timewait",
         why="The accepted connection has the listener's address and port, and holds them. This is "
         "what a server meets that is restarted while its clients stay.",
@@ -210,6 +225,7 @@ def keep_by_a_connection(run: Run, server: Host, elsewhere: Host, port: int) -> 
     with run.step(
         "On the client's host another process asks for the port from which it came",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseaddr lacks my-reuseaddr, their-reuseaddr",
         why="The client never called bind(): connect() chose a port for it, and that is as taken "
         "as any other.",
     ):
@@ -218,6 +234,7 @@ def keep_by_a_connection(run: Run, server: Host, elsewhere: Host, port: int) -> 
     with run.step(
         "The client closes, then the server, and the successor asks again",
         expect=OK,
+        rule="free",
         see="timewait",
         why="The last socket on the port is gone. What is left of the connection, TIME_WAIT, is "
         "with the side that closed first: here the client's.",

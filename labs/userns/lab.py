@@ -56,6 +56,7 @@ def ask_for_alices(run: Run, server: Host, port: int) -> Step:
     with run.step(
         "Alice listens on {port} with SO_REUSEPORT",
         expect=OK,
+        rule="free",
         why="The port is free. Her socket gets its owner from her process, as a kuid: the kernel's "
         "own name for a user, the same in every user namespace (sock_alloc()).",
         port=port,
@@ -65,6 +66,7 @@ def ask_for_alices(run: Run, server: Host, port: int) -> Step:
     with run.step(
         "Alice's uid asks, in a user namespace where it stands for Carol",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         why="Inside, the number is Alice's. The kernel has turned it into Carol's kuid when the "
         "process took it (make_kuid()), and compares kuids (inet_csk_bind_conflict(), uid_eq()).",
     ):
@@ -73,6 +75,7 @@ def ask_for_alices(run: Run, server: Host, port: int) -> Step:
     with run.step(
         "Bob's uid asks, in a user namespace where it stands for Alice",
         expect=OK,
+        rule="remembered-reuseport",
         why="Another number, the same kuid: this process is Alice, whatever it calls itself.",
     ):
         server.process("alice-as-bob", user="bob", outer="alice").listen(port, reuseport=True)
@@ -80,6 +83,7 @@ def ask_for_alices(run: Run, server: Host, port: int) -> Step:
     with run.step(
         "Uid 0 asks, in a user namespace where it stands for Alice",
         expect=OK,
+        rule="remembered-reuseport",
         why="Root inside is Alice as well. A rootless container is made so: its root is the user "
         "who started it, and shares with that user's programs.",
     ) as joined:
@@ -88,6 +92,7 @@ def ask_for_alices(run: Run, server: Host, port: int) -> Step:
     with run.step(
         "Uid 0 asks, in a user namespace where it stands for Carol",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         why="To be root inside opens nothing: here it is Carol, and no capability is asked for.",
     ):
         server.process("carol-as-root", user="root", outer="carol").listen(port, reuseport=True)
@@ -95,6 +100,7 @@ def ask_for_alices(run: Run, server: Host, port: int) -> Step:
     with run.step(
         "Bob himself asks, without a user namespace of his own",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         why="The same number was let in before, where a map made Alice of it. Here it is Bob's.",
     ):
         server.process("bob", user="bob").listen(port, reuseport=True)
@@ -106,6 +112,7 @@ def compare_maps(run: Run, server: Host, port: int) -> None:
     with run.step(
         "On {port}: Alice's uid that stands for Carol listens, and one that stands for Dave asks",
         expect=EADDRINUSE.by("bind"),
+        rule="taken: both-reuseport lacks same-owner",
         why="Both are Alice to themselves, and neither is. Two maps, two kuids: two containers of "
         "one image do not share when each has a range of its own.",
         port=port,
@@ -118,6 +125,7 @@ def compare_maps(run: Run, server: Host, port: int) -> None:
     with run.step(
         "Bob's uid asks, in a third user namespace, where it stands for Carol",
         expect=OK,
+        rule="remembered-reuseport",
         why="That the user namespaces differ is not asked, only whom the uids stand for.",
     ) as step:
         step.needs(first)
@@ -181,6 +189,7 @@ def try_to_leave(run: Run, server: Host, port: int) -> None:
     with run.step(
         "A process that stands for Alice forks, and its child asks for the port",
         expect=OK,
+        rule="remembered-reuseport",
         why="A child is in its parent's user namespace and has its kuid (copy_creds()).",
     ):
         parent = server.process("alice-as-bob-3", user="bob", outer="alice")

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from labs.engine.authoring.reasons import compare_rules
+from labs.engine.catalogue import find_labs
+from labs.engine.kernels.boot import booting, one_processor
 from labs.engine.kernels.catalogue import find_kernel
+from labs.engine.model import Event, StepEnded
 from labs.engine.verification.table import make_table
 from labs.engine.verification.verify import Measured, measure_inside
 from tests.mutants import survivors
@@ -50,3 +54,29 @@ def test_a_guest_agrees_and_a_kernel_that_is_not_there_is_no_pass(tmp_path: Path
     assert (guest["cells"], guest["mismatches"]) == (count, [])
     assert guest["compared"] > count
     assert missing["problem"] and not missing["cells"]
+
+
+# Labs about who may have a port; those of programs and of loads have next to no such step.
+ABOUT_PORTS = (
+    *("unique", "fork", "reuseport", "euid", "netns", "userns", "containers", "reuseaddr"),
+    *("timewait", "udp", "dualstack", "device", "passing"),
+)
+
+
+@pytest.mark.parametrize("name", ["5.10", "6.1", "6.12", "7.2"])
+def test_steps_tell_of_the_rules_that_decide_them_on_another_kernel(name: str) -> None:
+    labs = [lab for lab in find_labs() if lab.name in ABOUT_PORTS]
+    assert len(labs) == len(ABOUT_PORTS)
+    rules: dict[str, list[str]] = {}
+    with booting(find_kernel(name), one_processor()) as guest:
+        guest.wait_until_ready()
+        for lab in labs:
+            events: list[Event] = []
+            guest.run(lab.request, None, events.append)
+            assert [*compare_rules(events)] == []
+            ends = (event for event in events if isinstance(event, StepEnded))
+            rules[lab.name] = [end.decision.rule for end in ends if end.decision]
+    assert all(rules.values())
+    # What the port remembers of SO_REUSEADDR is asked until 6.8.
+    remembers = name in ("5.10", "6.1")
+    assert rules["reuseaddr"][0] == ("remembered-reuseaddr" if remembers else "both-reuseaddr")

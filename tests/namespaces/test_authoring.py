@@ -81,7 +81,7 @@ def test_a_new_lab_says_what_is_to_do_and_its_proofs_hold(clone: Path) -> None:
     shown = [line.strip() for line in done.output.splitlines() if line.startswith("    ")]
     assert len(shown) == 28
     assert all(": still says TODO, in line" in line for line in shown)
-    assert "2 labs, 2 challenges, 16 proofs" in done.output
+    assert "2 labs, 2 challenges, 18 proofs" in done.output
 
 
 def test_a_new_lab_that_is_written_has_nothing_wrong(clone: Path, tmp_path: Path) -> None:
@@ -193,6 +193,22 @@ def test_what_proofs_show_is_said_in_a_line_each(broken: Path) -> None:
         f"{place}/solution.py: its check ended with status 4, not 0, at the step {step}",
         f"{place}/wrong/local.py: it got the advice alone, not local",
     ]
+
+
+def test_a_reason_that_tells_of_another_rule_is_found(clone: Path, tmp_path: Path) -> None:
+    folder = copy_tree(tmp_path, clone)
+    finish(folder / "labs" / SHORT)
+    script = folder / "labs" / SHORT / "lab.py"
+    text = script.read_text()
+    assert 'rule="free"' in text
+    script.write_text(text.replace('rule="free"', 'rule="other-address"'))
+    done = run("lab.check", "--labs", SHORT, folder=folder)
+    assert done.status == 70
+    (shown,) = [line.strip() for line in done.output.splitlines() if line.startswith("    ")]
+    assert shown == (
+        f"labs/{SHORT}/lab.py: step 1 (Alice listens on 8080) says rule='other-address', "
+        "and is decided by 'free'"
+    )
 
 
 def test_a_quick_check_runs_no_program(broken: Path) -> None:

@@ -19,12 +19,24 @@ from socket import (
 
 import pytest
 
+from labs.engine.authoring.reasons import compare_rules
 from labs.engine.backends.docker.images import SERVERS
 from labs.engine.backends.namespaces.backend import NamespacesBackend, open_namespaces
 from labs.engine.catalogue import find_labs
 from labs.engine.errors import ExitStatus
 from labs.engine.layout import Layout
-from labs.engine.model import Call, CallResult, Concluded, Event, StepEnded, Verdict
+from labs.engine.model import (
+    Call,
+    CallMade,
+    CallResult,
+    Concluded,
+    Event,
+    Failed,
+    StepEnded,
+    StepStarted,
+    Succeeded,
+    Verdict,
+)
 from labs.engine.plans import HostPlan, OpenedHost, ProcessPlan, StartedProcess
 from labs.engine.runner import run_lab
 from labs.engine.script import Lab, Process, Socket
@@ -87,6 +99,31 @@ def test_a_lab_passes(name: str, seed: int | None) -> None:
     others = {step.verdict for step in steps if step.number not in expected}
     assert others == {Verdict.PASSED}
     assert len(steps) - len(expected) > 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", NAMES)
+def test_steps_tell_of_the_rules_that_decide_them(name: str, seed: int | None) -> None:
+    assert [*compare_rules(run_as_it_is(name, seed)[1])] == []
+
+
+def test_every_step_that_bind_or_listen_decides_has_its_rule() -> None:
+    """But one, whose last listen() is that of a UNIX socket."""
+    found = []
+    for name in LABS:
+        if name in SERVERS or name == "scale":
+            continue
+        decided = False
+        for event in run_as_it_is(name)[1]:
+            match event:
+                case StepStarted():
+                    decided = False
+                case CallMade(call=call) if call.startswith(("bind(", "listen(")):
+                    decided = '"' not in call
+                case StepEnded(number, Succeeded() | Failed(call="bind" | "listen")):
+                    if decided and event.decision is None:
+                        found.append((name, number))
+    assert found == [("passing", 4)]
 
 
 @pytest.mark.parametrize("name", [name for name in LABS if LABS[name].claim])

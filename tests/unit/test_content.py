@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from labs.engine.authoring.check import SEEDS, CheckOptions, Proof, check_labs, with_proofs
+from labs.engine.authoring.check import (
+    SEEDS,
+    CaseProof,
+    CheckOptions,
+    Found,
+    check_labs,
+    with_proofs,
+)
 from labs.engine.authoring.content import read_contents
 from labs.engine.authoring.problem import Problem
 from labs.engine.authoring.proof import Case, Verdict, list_cases
@@ -162,7 +169,7 @@ CASES: dict[str, tuple[Break, str, str]] = {
     ),
     "a text that is put together": (
         replaced("lab.py", '"Bob asks for the same port"', '"Bob asks" + " again"'),
-        "lab.py:27",
+        "lab.py:28",
         "no plain text",
     ),
     "a zh.po that is none": (written("zh.po", "This is no PO file.\n"), "zh.po", "cannot be read"),
@@ -361,21 +368,22 @@ def test_a_proof_is_of_the_status_and_the_hint(verdict: Verdict, what: str, shel
 def test_what_proofs_show_is_said_once(shelf: Path) -> None:
     (challenge,) = find_challenges(shelf, shelf.name)
     cases = [*list_cases(challenge)]
-    fault = Verdict(ExitStatus.FAILED, error="It broke.")
-    answers: dict[int, Verdict | BindlabError] = {
-        0: Verdict(ExitStatus.PASSED),  # the template
-        1: Verdict(ExitStatus.PASSED),
-        2: Verdict(ExitStatus.PASSED),  # the solution
+    folder = challenge.folder
+    passed = Found(((folder / "template.py", "its check ended with status 0, not 4"),))
+    fault = Found(((folder / "check.py", "It broke."),))
+    answers: dict[int, Found | BindlabError] = {
+        0: passed,  # the template
+        1: passed,
+        2: Found(),  # the solution
         3: EngineError("It took long."),
         4: fault,  # the wrong ones
         5: fault,
         6: fault,
-        7: Verdict(ExitStatus.CANNOT_RUN, obstacle="too old a kernel"),
+        7: Found(obstacle="too old a kernel"),
     }
-    proofs = [Proof(LAB, case, seed) for case in cases for seed in SEEDS]
+    proofs = [CaseProof(LAB, case, seed) for case in cases for seed in SEEDS]
     found = [(proof, answers[number]) for number, proof in enumerate(proofs)]
     result = with_proofs(Result(LAB, 1), found)
-    folder = challenge.folder
     assert result.problems == (
         Problem(f"{folder}/template.py", "its check ended with status 0, not 4"),
         Problem(f"{folder}/solution.py", "It took long. (with seed 1)"),

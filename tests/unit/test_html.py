@@ -12,6 +12,7 @@ import pytest
 
 from labs.engine.backends.fake import FakeBackend
 from labs.engine.catalogue import find_labs
+from labs.engine.decision import Decision
 from labs.engine.errors import EngineError, ExitStatus, UsageError
 from labs.engine.layout import Layout
 from labs.engine.model import (
@@ -74,6 +75,7 @@ PROCESSES = (
 )
 EVIDENCE = Evidence("server", (LISTENER,), PROCESSES)
 SHARES = Quantity("connections to alice", 492, {"alice": 492, "child": 508})
+FREE = Decision("bind", "", "free", "Nobody is on the port.")
 EVERY_KIND: list[Event] = [
     RUN,
     HostOpened("server", "10.0.0.1", "fd00::1", "nsenter --all"),
@@ -82,7 +84,7 @@ EVERY_KIND: list[Event] = [
     StepStarted(1, "Alice listens", Ok(), "The port is free."),
     Predicted(1, Ok()),
     CallMade("alice", 64001, "bind(3, 0.0.0.0:8080)", "0", ""),
-    StepEnded(1, Succeeded(), Verdict.PASSED, (EVIDENCE,)),
+    StepEnded(1, Succeeded(), Verdict.PASSED, (EVIDENCE,), FREE),
     StepStarted(2, "Root asks too", Refused("EADDRINUSE", "bind"), "Root is another user."),
     Predicted(2, Ok()),
     CallMade("root", 5, "bind(3, 0.0.0.0:8080)", "-1 EACCES (Permission denied)", "EACCES"),
@@ -146,7 +148,8 @@ def test_a_step_has_calls_outcome_reason_prediction_and_evidence() -> None:
     assert read(first).startswith("1 Alice listens ")
     assert (
         " alice/64001 bind(3, 0.0.0.0:8080) = 0 expected OK observed OK verdict "
-        "✔ as expected The port is free. you said: OK, right Evidence · 1 socket on server"
+        "✔ as expected The port is free. rule: free Nobody is on the port. "
+        "you said: OK, right Evidence · 1 socket on server"
     ) in read(first)
     assert "tcp 0.0.0.0:8080 LISTEN alice/64001 alice, child port 2/128 7" in table(first, 0)
     assert "expected EADDRINUSE from bind() observed EACCES from bind() verdict ✘ otherwise" in (
@@ -447,3 +450,20 @@ def test_options_that_do_not_go_together(options: Options, word: str) -> None:
         check_options(options)
     check_options(Options(json="x", junit="y", html="-"))
     assert Options(html="-").takes_output
+
+
+def rules_in(page: ET.Element) -> list[ET.Element]:
+    return [each for each in page.iter() if "rule" in each.get("class", "").split()]
+
+
+def test_a_step_names_its_rule_and_what_that_says() -> None:
+    (named,) = rules_in(page_of(EVERY_KIND))
+    assert read(named) == "rule: free Nobody is on the port."
+    assert named.get("class") == "rule"
+
+
+def test_rules_that_say_otherwise_stand_out() -> None:
+    ended = StepEnded(1, Succeeded(), Verdict.PASSED, (), replace(FREE, agrees=False))
+    (named,) = rules_in(page_of([*EVERY_KIND[:7], ended]))
+    assert "the rules say OK here, by free" in read(named)
+    assert named.get("class") == "rule wrong"

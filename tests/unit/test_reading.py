@@ -11,6 +11,7 @@ import pytest
 
 from labs.engine.backends.fake import FakeBackend
 from labs.engine.catalogue import find_labs
+from labs.engine.decision import Decision, Missing
 from labs.engine.layout import Layout
 from labs.engine.model import (
     Advised,
@@ -89,7 +90,18 @@ VARIANTS: list[Event] = [
     Advised(1, "roots", "The socket is root's."),
     RunEnded(0),
     RunEnded(70, "It broke.", "Mend it."),
-    StepStarted(1, "A step", Ok(), "Because.", soon=True, see="fork"),
+    StepStarted(1, "A step", Ok(), "Because.", soon=True, see="fork", rule="taken"),
+    StepEnded(1, Succeeded(), Verdict.PASSED, (), Decision("bind", "", "free", "Nobody is.")),
+    StepEnded(
+        1,
+        Failed("EADDRINUSE", "bind"),
+        Verdict.PASSED,
+        (),
+        Decision(
+            *("listen", "EADDRINUSE", "taken", "It is taken.", 8080, "alice", "LISTEN"),
+            *(Missing("both-reuseport", ("same-owner",)), False),
+        ),
+    ),
     *(Predicted(1, said) for said in (*EXPECTATIONS, None)),
     CallMade("alice", 64001, "listen(3, 128)", "0", "", 1_234_567),
 ]
@@ -166,7 +178,7 @@ def taken(value: Json, path: tuple[Any, ...]) -> set[type]:
             return {int, type(None)}
         case ("reuseaddr",) | ("reuseport",):
             return {bool, type(None)}
-        case ("prediction",) | ("timeline",):
+        case ("prediction",) | ("timeline",) | ("decision",) | ("missing",):
             return {dict, type(None)}
         case ("low",) | ("high",) | ("value",):
             return {int, float}
@@ -208,8 +220,8 @@ def test_another_type_is_refused(event: Event) -> None:
 @pytest.mark.parametrize(
     ("event", "path", "value", "reason"),
     [
-        (RUN, ("schema",), 1, "schema 1 is not 5"),
-        (RUN, ("schema",), True, "schema True is not 5"),
+        (RUN, ("schema",), 1, "schema 1 is not 6"),
+        (RUN, ("schema",), True, "schema True is not 6"),
         (RUN, ("event",), "run_paused", "'run_paused' is none of run_started, "),
         (RUN, ("seed",), True, "seed: True is no int or NoneType"),
         (RUN, ("mood",), "good", "{'mood'} missing or surplus in RunStarted"),

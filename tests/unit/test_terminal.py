@@ -2,9 +2,11 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from labs.engine.decision import Decision, Missing
 from labs.engine.model import (
     ENGINE,
     CallMade,
@@ -32,8 +34,23 @@ from labs.engine.model import (
     Succeeded,
     Verdict,
 )
+from labs.engine.rules.lacking import Lack
+from labs.engine.rules.sockets import State
+from labs.engine.translation import read_translation
+from labs.engine.views import terminal
 from labs.engine.views.digest import grouped
 from labs.engine.views.picture import PictureView
+from labs.engine.views.reasons import (
+    BESIDE,
+    BOTH,
+    HOLDERS,
+    LACKS,
+    LEFT,
+    NEAREST,
+    NOBODYS,
+    OTHERWISE,
+    REFUSED,
+)
 from labs.engine.views.terminal import TerminalView, aligned
 
 ALICE = Credentials(64001, 64001, 64001, 64001)
@@ -220,6 +237,57 @@ def test_a_plan_shows_what_is_expected_and_no_outcome() -> None:
     assert "observed" not in text
     assert "bind(3, 0.0.0.0:80)\n" in text
     assert "Reason two." in text
+
+
+TAKEN = Decision(
+    *("bind", "EADDRINUSE", "taken", "The port is taken there.", 8080, "alice", "LISTEN"),
+    Missing("both-reuseport", ("same-owner",)),
+)
+
+
+@pytest.mark.parametrize(
+    ("decision", "line"),
+    [
+        (
+            TAKEN,
+            "      rule: taken, by alice's listener; both-reuseport lacks the same owner",
+        ),
+        (
+            replace(TAKEN, missing=Missing("both-reuseaddr", ("my-reuseaddr", "their-reuseaddr"))),
+            "      rule: taken, by alice's listener; both-reuseaddr lacks SO_REUSEADDR on both",
+        ),
+        (Decision("bind", "", "free", "Nobody is on the port."), "      rule: free"),
+        (
+            Decision("bind", "", "both-reuseaddr", "Both have it.", 80, "bob", "TIME_WAIT"),
+            "      rule: both-reuseaddr, beside bob's TIME_WAIT",
+        ),
+        (
+            Decision("bind", "EADDRINUSE", "taken", "It is taken.", 80, "", "CONNECTED"),
+            "      rule: taken, by a connection that nobody owns",
+        ),
+        (
+            Decision("bind", "", "free", "Nobody is on the port.", agrees=False),
+            "      rule: the rules say OK here, by free",
+        ),
+        (None, ""),
+    ],
+)
+def test_a_step_names_the_rule_that_decides_it(decision: Decision | None, line: str) -> None:
+    step = StepStarted(1, "Bob asks", Refused("EADDRINUSE", "bind"), "The owner's uid differs.")
+    ended = StepEnded(1, Failed("EADDRINUSE", "bind"), Verdict.PASSED, (), decision)
+    lines = show([RUN, step, ended, RunEnded(0)]).splitlines()
+    assert [each for each in lines if "rule" in each] == ([line] if line else [])
+    if line:
+        assert lines[lines.index(line) + 1] == "    The owner's uid differs."
+
+
+def test_every_lack_and_state_has_its_words_in_each_language() -> None:
+    assert set(LACKS) == set(Lack)
+    assert set(HOLDERS) == set(State)
+    words = {*LACKS.values(), *HOLDERS.values(), *NOBODYS.values(), *BOTH.values()}
+    words |= {LEFT, REFUSED, BESIDE, NEAREST, OTHERWISE, " and "}
+    chinese = read_translation(Path(terminal.__file__).parent, "zh").texts
+    assert words <= chinese.keys()
 
 
 def test_an_error_and_its_hint_come_last() -> None:

@@ -6,11 +6,12 @@ import contextlib
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from labs.engine.authoring.content import read_contents
 from labs.engine.authoring.problem import at
 from labs.engine.authoring.proof import list_cases, prove
+from labs.engine.authoring.reasons import find_strays
 from labs.engine.authoring.requirements import find_problems
 from labs.engine.authoring.result import Result
 from labs.engine.backends.namespaces.backend import open_namespaces
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from labs.engine.authoring.content import Content
-    from labs.engine.authoring.proof import Case, Verdict
+    from labs.engine.authoring.proof import Case
 
 SEEDS = (None, 1)
 MOST_SECONDS = 180.0  # for one proof
@@ -42,7 +43,29 @@ class CheckOptions:
 
 
 @dataclass(frozen=True)
-class Proof:
+class Found:
+    """What a proof has shown: what is wrong and where; `obstacle` is why it shows nothing here."""
+
+    problems: tuple[tuple[Path, str], ...] = ()
+    obstacle: str = ""
+
+
+class Proof(Protocol):
+    """Something of a lab that a run shows; `subject` is what it is about."""
+
+    @property
+    def lab(self) -> str: ...  # noqa: D102
+    @property
+    def subject(self) -> Path: ...  # noqa: D102
+    @property
+    def seeds(self) -> Sequence[int | None]: ...  # noqa: D102
+
+    def carry_out(self) -> Found:
+        """Run it; raises CannotRun, and BindlabError for what stops it."""
+
+
+@dataclass(frozen=True)
+class CaseProof:
     """One run of a check: a program of a challenge's own, and a seed."""
 
     lab: str
@@ -50,17 +73,45 @@ class Proof:
     seed: int | None
 
     @property
-    def script(self) -> Path:
-        """The check that judges the program."""
-        return self.case.challenge.folder / "check.py"
+    def subject(self) -> Path:
+        """The program."""
+        return self.case.program
 
-    def judge(self, found: Verdict | BindlabError) -> tuple[Path, str]:
-        """What is wrong, empty where nothing is, and whether with the program or the check."""
-        if isinstance(found, CannotRun):
-            return self.case.program, ""
-        if isinstance(found, BindlabError):
-            return self.case.program, found.message
-        return self.script if found.error else self.case.program, found.problem(self.case)
+    @property
+    def seeds(self) -> Sequence[int | None]:
+        """The one seed."""
+        return (self.seed,)
+
+    def carry_out(self) -> Found:
+        """What is wrong, be it with the program or with the check that judges it."""
+        verdict = prove(self.case, self.seed)
+        script = self.case.challenge.folder / "check.py"
+        where = script if verdict.error else self.subject
+        what = verdict.problem(self.case)
+        return Found(((where, what),) if what else (), verdict.obstacle)
+
+
+@dataclass(frozen=True)
+class RuleProof:
+    """One run of a lab, which shows by which rules its steps are decided."""
+
+    content: Content
+    seeds: ClassVar[Sequence[int | None]] = SEEDS
+
+    @property
+    def lab(self) -> str:
+        """The lab's name."""
+        return self.content.name
+
+    @property
+    def subject(self) -> Path:
+        """The lab's script."""
+        return self.content.script
+
+    def carry_out(self) -> Found:
+        """What its steps say of rules, and is not so."""
+        assert self.content.lab
+        return Found(tuple((self.subject, what) for what in find_strays(self.content.lab)))
 
 
 def check_labs(options: CheckOptions, folder: Path = LABS, package: str = "labs") -> ExitStatus:
@@ -110,12 +161,14 @@ def find_obstacle() -> CannotRun | None:
 
 
 def list_proofs(contents: Sequence[Content]) -> Iterator[Proof]:
-    """All proofs of the challenges of labs; a program that is not there has none."""
+    """All proofs of labs and of their challenges; a program that is not there has none."""
     for content in contents:
+        if content.lab:
+            yield RuleProof(content)
         for challenge in content.challenges:
             for case in list_cases(challenge):
                 for seed in SEEDS if case.program.exists() else ():
-                    yield Proof(content.name, case, seed)
+                    yield CaseProof(content.name, case, seed)
 
 
 def check_each(
@@ -124,7 +177,7 @@ def check_each(
     """Check labs in their order, their proofs side by side."""
     numbered = [*enumerate(proofs)]
     left = Counter(proof.lab for proof in proofs)
-    found: dict[int, Verdict | BindlabError] = {}  # by the number of the proof
+    found: dict[int, Found | BindlabError] = {}  # by the number of the proof
     results: dict[str, Result] = {}
     waiting: deque[str] = deque()
 
@@ -161,19 +214,18 @@ def check(content: Content) -> Result:
     return Result(content.name, len(content.challenges), problems=(*find_problems(content),))
 
 
-def carry_out(numbered: tuple[int, Proof]) -> Verdict:
+def carry_out(numbered: tuple[int, Proof]) -> Found:
     """Do one proof; raises CannotRun."""
     _, proof = numbered
-    return prove(proof.case, proof.seed)
+    return proof.carry_out()
 
 
-def with_proofs(result: Result, found: Sequence[tuple[Proof, Verdict | BindlabError]]) -> Result:
+def with_proofs(result: Result, found: Sequence[tuple[Proof, Found | BindlabError]]) -> Result:
     """A lab's result with those of its proofs; what is wrong whatever the seed is said once."""
     seeds: dict[tuple[Path, str], set[int | None]] = {}
     for proof, answer in found:
-        where, what = proof.judge(answer)
-        if what:
-            seeds.setdefault((where, what), set()).add(proof.seed)
+        for problem in problems_of(proof, answer):
+            seeds.setdefault(problem, set()).update(proof.seeds)
     obstacles = [why for _, answer in found if (why := find_reason(answer))]
     problems = [
         at(where, what if len(some) == len(SEEDS) else f"{what} ({name_seeds(some)})")
@@ -188,7 +240,16 @@ def with_proofs(result: Result, found: Sequence[tuple[Proof, Verdict | BindlabEr
     )
 
 
-def find_reason(answer: Verdict | BindlabError) -> str:
+def problems_of(proof: Proof, answer: Found | BindlabError) -> Sequence[tuple[Path, str]]:
+    """What is wrong by a proof, and where; nothing where it could not be carried out."""
+    if isinstance(answer, CannotRun):
+        return ()
+    return (
+        [(proof.subject, answer.message)] if isinstance(answer, BindlabError) else answer.problems
+    )
+
+
+def find_reason(answer: Found | BindlabError) -> str:
     """Why a proof could not be carried out; empty where it was."""
     if isinstance(answer, CannotRun):
         return answer.message

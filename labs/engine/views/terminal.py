@@ -56,6 +56,7 @@ from labs.engine.views.phrases import (
     show_expected,
     show_outcome,
 )
+from labs.engine.views.reasons import show_decision
 from labs.engine.views.score import Score
 
 if TYPE_CHECKING:
@@ -229,6 +230,7 @@ class TextView:
         self._score.take(event)
         if said := self._score.line(event.number):
             self._print_text(f"  {said[0]}", said[1])
+        self._print_rule(event)
         why = step.why
         if event.verdict is Verdict.DIFFERS:  # the reason is one for what has not come
             why = self._say("Why that was expected: {why}", {"why": why})
@@ -246,6 +248,12 @@ class TextView:
         if isinstance(event.outcome, Quantity) and event.outcome.parts:
             parts = ", ".join(f"{name} {value:g}" for name, value in event.outcome.parts.items())
             self._print_text(f"  {parts}", style)
+
+    def _print_rule(self, event: StepEnded) -> None:
+        """By which rule the step was decided, where the rules say so."""
+        if event.decision is not None:
+            text = self._say("rule: {reason}", {"reason": show_decision(event.decision, self._say)})
+            self._print_text(f"  {text}", "dim" if event.decision.agrees else "bold red")
 
     def _show_plan(self) -> None:
         """In a plan no step ends: what it would do and what is expected comes all the same."""

@@ -21,7 +21,7 @@ from labs.engine.plans import OpenedHost
 from labs.engine.spawned import find_program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from labs.engine.agent import Message
     from labs.engine.plans import HostPlan, ProcessPlan, StartedProcess
@@ -190,10 +190,13 @@ def make_peer(
 
 
 @contextlib.contextmanager
-def open_namespaces(deadline: float = DEADLINE) -> Iterator[NamespacesBackend]:
+def open_namespaces(
+    deadline: float = DEADLINE, meanwhile: Callable[[], object] | None = None
+) -> Iterator[NamespacesBackend]:
     """A backend whose processes and namespaces end with the block, or with this process.
 
-    `deadline` is how many seconds a process may take to answer. Raises CannotRun.
+    `deadline` is how many seconds a process may take to answer. `meanwhile` is done while the first
+    one starts, which takes some milliseconds. Raises CannotRun.
     """
     check_descriptors()
     controller = os.getpid()
@@ -214,6 +217,8 @@ def open_namespaces(deadline: float = DEADLINE) -> Iterator[NamespacesBackend]:
         deadline,
     )
     try:
+        if meanwhile:
+            meanwhile()
         backend.begin()
         yield backend
     finally:

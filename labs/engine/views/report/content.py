@@ -115,6 +115,15 @@ class ProcessRow:
 
 
 @dataclass(frozen=True)
+class RuleContent:
+    """By which rule a step was decided, and what that says; whether the kernel agrees."""
+
+    reason: str
+    sentence: str
+    agrees: bool
+
+
+@dataclass(frozen=True)
 class StepContent:
     """A step; without an outcome `observed` is empty, and the mark says why.
 
@@ -135,6 +144,7 @@ class StepContent:
     processes: Capped[ProcessRow] = Capped()
     prediction: tuple[str, str] | None = None
     advice: str = ""
+    rule: RuleContent | None = None
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ from labs.engine.views.phrases import (
     show_expected,
     show_outcome,
 )
+from labs.engine.views.reasons import show_decision
 from labs.engine.views.report.content import (
     ENDLESS,
     MARKS,
@@ -50,6 +51,7 @@ from labs.engine.views.report.content import (
     Capped,
     Mark,
     ProcessRow,
+    RuleContent,
     RunContent,
     SocketRow,
     SocketTable,
@@ -61,6 +63,7 @@ from labs.engine.views.score import Score
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from labs.engine.decision import Decision
     from labs.engine.model import Evidence
     from labs.engine.translation import Say
 
@@ -223,10 +226,15 @@ class Fold:
                 parts=capped(((name, f"{part:g}") for name, part in parts.items()), MOST_PARTS),
                 sockets=capped(self._tables(event.evidence), MOST_HOSTS),
                 processes=capped(self._process_rows(event.evidence), MOST_PROCESSES),
+                rule=self._rule(event.decision) if event.decision else None,
                 prediction=(said[0], JUDGED.get(said[1], "otherwise")) if said else None,
             )
         )
         self._calls = []
+
+    def _rule(self, decision: Decision) -> RuleContent:
+        reason = show_decision(decision, self._say)
+        return RuleContent(reason, decision.sentence, decision.agrees)
 
     def _leave_step(self) -> None:
         """A step that does not end: in a plan none does, elsewhere something has died."""
