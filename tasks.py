@@ -76,6 +76,10 @@ VERDICTS_HELP = {
 VERIFY_HELP = {
     "kernel": "with commas between: host (this one, without it), names of kernel.list, uml, paths",
     "json": "write what came of each kernel, with all mismatches, to FILE; - is standard output",
+    "sequences": "in place of the table, ask about N sequences of calls that are generated",
+    "seed": "other sequences, the same for the same number; 1 without it",
+    "keep": "the folder for the shortest sequence that differs; your state folder without it",
+    "replay": "in place of the table, ask about kept sequences: files, folders, commas between",
 }
 
 CHECK_HELP = {
@@ -320,11 +324,20 @@ def run_class_of(
     return run_class(find_labs(), options)
 
 
-def verify(context: Context, kernel: str = "", json: str | None = None) -> ExitStatus:
-    """Hold the model of the bind rules against real kernels, cell by cell."""
+def verify(
+    context: Context,
+    kernel: str = "",
+    json: str | None = None,
+    sequences: str | None = None,
+    seed: str | None = None,
+    keep: str = "",
+    replay: str = "",
+) -> ExitStatus:
+    """Hold the model of the bind rules against real kernels: its table, or sequences of calls."""
     from labs.engine.verification.verify import VerifyOptions, verify_rules
 
-    return verify_rules(VerifyOptions(kernel, json))
+    numbers = read_number("sequences", sequences), read_number("seed", seed)
+    return verify_rules(VerifyOptions(kernel, json, *numbers, keep, replay))
 
 
 def start(

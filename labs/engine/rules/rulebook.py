@@ -39,7 +39,9 @@ class Rulebook:
     It `knows_first` if it sees that a socket is the first on its port. Since 6.8 it does not: the
     port has an entry for the socket's address before it is looked at. It `keeps_owner` if a
     connection that no process has, be it not yet accepted or closed, has an owner all the same: its
-    listener's, or its last one. It has since 6.17; before, it has none.
+    listener's, or its last one. It has since 6.17; before, it has none. It `hashes_connected` if a
+    UDP socket that connects is then found by both of its ends, and no more in its group: since
+    6.13.
     """
 
     version: Version
@@ -51,6 +53,7 @@ class Rulebook:
     call_checks: tuple[CallCheck, ...]
     knows_first: bool
     keeps_owner: bool
+    hashes_connected: bool
 
 
 def rules_of(version: Version) -> Rulebook:
@@ -65,6 +68,7 @@ def rules_of(version: Version) -> Rulebook:
         tuple(rule for rule in CALL_CHECKS if rule.is_in(version)),
         knows_first=version < (6, 8),
         keeps_owner=version >= (6, 17),
+        hashes_connected=version >= (6, 13),
     )
 
 

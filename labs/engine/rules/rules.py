@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 from labs.engine.rules.bucket import belongs, meet
 from labs.engine.rules.calls import BIND_SERVICE
 from labs.engine.rules.rule import Check, Recall, Rule, Share
-from labs.engine.rules.sockets import ANY_IPV4, CLOSE, IPV6, LISTEN, NO_PORT, TIME_WAIT
+from labs.engine.rules.sockets import (
+    ANY_IPV4,
+    CLOSE,
+    IPV6,
+    LISTEN,
+    NO_PORT,
+    ONE_IPV6,
+    RESET,
+    TIME_WAIT,
+)
 
 if TYPE_CHECKING:
     from labs.engine.rules.bucket import Bucket
@@ -23,8 +32,9 @@ if TYPE_CHECKING:
 
 
 def is_not_here(request: Request) -> bool:
-    """Whether the address is none of the host's."""
-    return not request.host.has(request.address)
+    """Whether the address is none of the host's, or ::1 of a socket on a device that is not lo."""
+    is_elsewhere = request.address == ONE_IPV6 and request.socket.device not in ("", "lo")
+    return is_elsewhere or not request.host.has(request.address)
 
 
 def is_privileged(request: Request) -> bool:
@@ -37,7 +47,7 @@ def is_privileged(request: Request) -> bool:
 
 def is_bound(request: Request) -> bool:
     """Whether the socket has a port already."""
-    return request.socket.port != NO_PORT or request.socket.state is not CLOSE
+    return request.socket.port != NO_PORT or request.socket.state not in (CLOSE, RESET)
 
 
 def is_mapped_on_v6only(request: Request) -> bool:
