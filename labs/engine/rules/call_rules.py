@@ -88,7 +88,9 @@ def is_groupless(call: Call, world: World) -> bool:
         return False
     socket = world.sockets[call.socket]
     is_reached = socket.port != NO_PORT if socket.protocol is UDP else socket.state in REACHED
-    return not (socket.prepared if is_reached else socket.reuseport)
+    if is_reached:
+        return not socket.prepared
+    return not (socket.reuseport or (world.rulebook.asks_group and socket.prepared))
 
 
 def is_not_heard(call: Call, world: World) -> bool:

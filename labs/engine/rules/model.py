@@ -25,6 +25,7 @@ from labs.engine.rules.sockets import (
     CONNECTED,
     FIN_WAIT1,
     IPV4,
+    IPV6,
     LISTEN,
     NO_PORT,
     NOBODY,
@@ -131,8 +132,21 @@ def bind(world: World, call: Bind) -> tuple[Answer, World]:
         return answer, world
     port = call.port or SOME_PORT
     socket = take(world.sockets[call.socket], parse_address(call.address), port)
+    if socket.address == ANY_IPV4:
+        socket = socket._replace(is_mapped=is_mapped(world, socket))
     world = world.settled(socket)
     return answer, world if socket.protocol is TCP else grouped(world, socket)
+
+
+def is_mapped(world: World, socket: Socket) -> bool:
+    """Whether the port's entry for all of IPv4 is one of IPv6 (struct inet_bind2_bucket).
+
+    It is of the family of the one who made it, for as long as anybody is in it.
+    """
+    members = world.buckets.get(place_of(socket), EMPTY).members
+    there = (world.sockets[name] for name in members)
+    beside = next((one for one in there if one.address == ANY_IPV4), None)
+    return beside.is_mapped if beside else socket.family is IPV6
 
 
 def listen(world: World, socket: Socket) -> tuple[Answer, World]:

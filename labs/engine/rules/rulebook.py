@@ -41,7 +41,8 @@ class Rulebook:
     connection that no process has, be it not yet accepted or closed, has an owner all the same: its
     listener's, or its last one. It has since 6.17; before, it has none. It `hashes_connected` if a
     UDP socket that connects is then found by both of its ends, and no more in its group: since
-    6.13.
+    6.13. It `asks_group` if SO_ATTACH_REUSEPORT_CBPF is content with a group that a socket has
+    which packets do not find yet, and asks not for SO_REUSEPORT then: before 5.14.
     """
 
     version: Version
@@ -54,6 +55,7 @@ class Rulebook:
     knows_first: bool
     keeps_owner: bool
     hashes_connected: bool
+    asks_group: bool
 
 
 def rules_of(version: Version) -> Rulebook:
@@ -69,6 +71,7 @@ def rules_of(version: Version) -> Rulebook:
         knows_first=version < (6, 8),
         keeps_owner=version >= (6, 17),
         hashes_connected=version >= (6, 13),
+        asks_group=version < (5, 14),
     )
 
 

@@ -143,11 +143,11 @@ def both_reuseport(mine: Socket, theirs: Socket) -> bool:
 
 
 def is_unseen_wildcard(mine: Socket, theirs: Socket) -> bool:
-    """Whether the one that is there is on ::ffff:0.0.0.0, and the other on one such address."""
+    """Whether one is in the port's entry for ::ffff:0.0.0.0, and the other on such an address."""
     one, other = mine.address, theirs.address
     assert one is not None and other is not None
-    both_ipv6 = mine.family is IPV6 and theirs.family is IPV6
-    return both_ipv6 and one.is_ipv4 and one.number != 0 and other == ANY_IPV4
+    is_hidden = other == ANY_IPV4 and theirs.is_mapped
+    return mine.family is IPV6 and one.is_ipv4 and one.number != 0 and is_hidden
 
 
 def reuseport_after_end(mine: Socket, theirs: Socket) -> bool:
@@ -171,8 +171,8 @@ OTHER_DEVICE = Share(
 UNSEEN_WILDCARD = Share(
     "unseen-wildcard",
     "inet_bind2_bucket_match_addr_any()",
-    "A mapped IPv4 address does not see who is on ::ffff:0.0.0.0, though that is all of IPv4: a "
-    "fault of these kernels.",
+    "A mapped IPv4 address does not see who is on ::ffff:0.0.0.0, though that is all of IPv4, nor "
+    "who joined it on 0.0.0.0: a fault of these kernels.",
     since=(6, 1),
     until=(6, 8),
     admits=is_unseen_wildcard,

@@ -89,7 +89,8 @@ class Socket(NamedTuple):
     `v6only` with IPV6_V6ONLY, and where it is bound to one IPv6 address. It is `prepared` if it has
     a group (sk_reuseport_cb): with SO_REUSEPORT it gets one by SO_ATTACH_REUSEPORT_CBPF, be it
     before bind(), or else as soon as packets can find it. `peer` names the other end of its
-    connection, `listener` the one in whose queue it waits for accept().
+    connection, `listener` the one in whose queue it waits for accept(). On all of IPv4 it
+    `is_mapped` if the first who was there, of those beside it, had asked for ::ffff:0.0.0.0.
     """
 
     name: str
@@ -107,3 +108,4 @@ class Socket(NamedTuple):
     prepared: bool = False
     peer: str = ""
     listener: str = ""
+    is_mapped: bool = False

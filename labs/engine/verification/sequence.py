@@ -6,6 +6,7 @@ what is simple, so that who looks for smaller ones finds a shorter sequence; zer
 
 from __future__ import annotations
 
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, NamedTuple
 
 from labs.engine.rules.calls import (
@@ -47,32 +48,37 @@ if TYPE_CHECKING:
 
 STEPS = 16  # of a sequence; each is a call, or a few that belong together, or none
 MOST_SOCKETS = 6
-NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 # What stands more than once comes more often; what stands first is what a sequence shrinks to.
-PORTS = (*(PORT,) * 7, OTHER_PORT, LOW_PORT, 0)
-USERS = (*(ALICE,) * 5, *(BOB,) * 2, ROOT, KEEPER, ELSEWHERE)
+PORTS = (*(PORT,) * 16, *(OTHER_PORT,) * 2, LOW_PORT, 0)
+CONNECTED_TO = (PORT, PORT, OTHER_PORT, LOW_PORT)
+USERS = (*(ALICE,) * 9, *(BOB,) * 3, ROOT, KEEPER, KEEPER, ELSEWHERE)
 OWNERS = (ALICE.uid, BOB.uid, ROOT.uid)
-KINDS = ((TCP, IPV4), (TCP, IPV6), (TCP, IPV4), (TCP, IPV6), (UDP, IPV4), (UDP, IPV6))
+KINDS = (
+    *((TCP, IPV4), (TCP, IPV6), (TCP, IPV4), (TCP, IPV6), (TCP, IPV4)),
+    *((UDP, IPV4), (UDP, IPV6), (UDP, IPV4)),
+)
 REUSEADDR, REUSEPORT, V6ONLY = Option.REUSEADDR, Option.REUSEPORT, Option.V6ONLY
 SETTINGS: tuple[tuple[Option, bool | str], ...] = (
-    *((REUSEADDR, True), (REUSEPORT, True), (REUSEADDR, False), (REUSEPORT, False)),
+    *((REUSEADDR, True), (REUSEPORT, True), (REUSEADDR, False), (REUSEPORT, False)) * 3,
     *((V6ONLY, True), (V6ONLY, False), (Option.PROGRAM, True)),
     *((Option.DEVICE, "lo"), (Option.DEVICE, "eth0"), (Option.DEVICE, ""), (Option.DEVICE, "eth7")),
 )
+PLAIN: tuple[tuple[Option, bool | str], ...] = ()
+RA, RP = ((REUSEADDR, True),), ((REUSEPORT, True),)
 OPENED_WITH: tuple[tuple[tuple[Option, bool | str], ...], ...] = (
-    *((), ((REUSEADDR, True),), ((REUSEPORT, True),), ((REUSEADDR, True), (REUSEPORT, True))),
-    *((), ((REUSEADDR, True),), ((REUSEPORT, True),), ((V6ONLY, True),)),
-    *(((Option.DEVICE, "lo"),), ((REUSEPORT, True), (Option.PROGRAM, True))),
+    *(PLAIN, RA, RP, (*RA, *RP), PLAIN, RA, RP, (*RA, *RP), RP, RP),
+    *(((V6ONLY, True),), (*RP, (V6ONLY, True)), ((Option.DEVICE, "lo"),)),
+    *(((Option.DEVICE, "eth0"),), (*RP, (Option.DEVICE, "lo")), (*RP, (Option.PROGRAM, True))),
 )
 ADDRESSES = {
     IPV4: (
-        *("127.0.0.1", "0.0.0.0", "127.0.0.2", "127.0.0.1", "0.0.0.0", "127.0.0.1", "0.0.0.0"),
-        *(PLANS["one"].ipv4, "10.255.255.1"),
+        *("127.0.0.1", "0.0.0.0", "127.0.0.1", "0.0.0.0", "127.0.0.1", "0.0.0.0", "127.0.0.1"),
+        *("127.0.0.1", "0.0.0.0", "127.0.0.2", PLANS["one"].ipv4, "10.255.255.1"),
     ),
     IPV6: (
-        *("::1", "::", "::ffff:127.0.0.1", "::1", "::", "::", "::ffff:0.0.0.0", "::1"),
-        *(PLANS["one"].ipv6, "2001:db8::1", "::ffff:10.255.255.1"),
+        *("::1", "::", "::ffff:127.0.0.1", "::", "::1", "::", "::ffff:0.0.0.0", "::1", "::"),
+        *("::ffff:127.0.0.1", "::", PLANS["one"].ipv6, "2001:db8::1", "::ffff:10.255.255.1"),
     ),
 }
 ETHERNET = frozenset(
@@ -115,7 +121,7 @@ class Growth:
 
     def open(self, step: Step) -> str:
         """socket(), and options; a name, empty where there is no room for one more."""
-        if len(self._world.sockets) >= MOST_SOCKETS:
+        if len(self._holders) >= MOST_SOCKETS:
             return ""
         name = self._next_name()
         self._count += 1
@@ -163,11 +169,17 @@ class Growth:
 
     def connect(self, step: Step) -> None:
         """connect(), where the rules say what comes of it."""
-        name = self._choose(step)
-        if not name:
-            return
+        if name := self._choose(step):
+            self._connect(name, step)
+
+    def open_client(self, step: Step) -> None:
+        """socket(), and connect()."""
+        if name := self.open(step):
+            self._connect(name, step)
+
+    def _connect(self, name: str, step: Step) -> None:
         address = choose(TARGETS[self._world.sockets[name].family], step.where)
-        port = choose(PORTS[:-1], step.port)
+        port = choose(CONNECTED_TO, step.port)
         call = Connect(self._holders[name], name, address, port, self._next_name())
         if not is_foreseeable(self._world, call) or not self._is_new(call):
             return
@@ -223,7 +235,8 @@ class Growth:
         return mine != theirs and self._used.isdisjoint(used)
 
     def _next_name(self) -> str:
-        return NAMES[self._count]
+        turn, letter = divmod(self._count, len(ascii_uppercase))
+        return f"{ascii_uppercase[letter]}{turn or ''}"
 
     def _choose(self, step: Step) -> str:
         """One of the sockets that somebody holds, the newest first; empty where there is none."""
@@ -258,8 +271,9 @@ def is_foreseeable(world: World, call: Connect) -> bool:
 
 
 VERBS: tuple[Callable[[Growth, Step], object], ...] = (
-    *(Growth.nothing, Growth.open_bound, Growth.open_listening, Growth.close, Growth.connect),
-    *(Growth.listen, Growth.bind, Growth.set_option, Growth.accept, Growth.open, Growth.chown),
-    *(Growth.open_bound, Growth.open_bound, Growth.open_listening, Growth.connect),
-    *(Growth.set_option, Growth.listen, Growth.close, Growth.connect, Growth.open_bound),
+    *(Growth.nothing, Growth.open_bound, Growth.open_listening, Growth.close, Growth.open_client),
+    *(Growth.listen, Growth.bind, Growth.set_option, Growth.accept, Growth.connect, Growth.open),
+    *(Growth.chown, Growth.open_bound, Growth.open_bound, Growth.open_bound, Growth.open_listening),
+    *(Growth.open_listening, Growth.open_listening, Growth.close, Growth.close, Growth.set_option),
+    *(Growth.open_client, Growth.open_client, Growth.accept, Growth.listen, Growth.set_option),
 )
