@@ -24,6 +24,7 @@ from invoke.context import Context
 from labs.engine.catalogue import find_labs
 from labs.engine.errors import ExitStatus
 from labs.engine.script import Lab
+from labs.engine.verification.help import VERIFY_HELP
 
 LAB_HELP = {
     "backend": "what makes hosts and processes: namespaces (the default) or docker",
@@ -71,15 +72,6 @@ REPORT_HELP = {
 
 VERDICTS_HELP = {
     "records": "FILEs that --json wrote, with commas between; without it the labs are run now",
-}
-
-VERIFY_HELP = {
-    "kernel": "with commas between: host (this one, without it), names of kernel.list, uml, paths",
-    "json": "write what came of each kernel, with all mismatches, to FILE; - is standard output",
-    "sequences": "in place of the table, ask about N sequences of calls that are generated",
-    "seed": "other sequences, the same for the same number; 1 without it",
-    "keep": "the folder for the shortest sequence that differs; your state folder without it",
-    "replay": "in place of the table, ask about kept sequences: files, folders, commas between",
 }
 
 CHECK_HELP = {

@@ -42,7 +42,7 @@ def mutants(rulebook: Rulebook) -> Iterator[tuple[str, Rulebook]]:
     yield "not keeps_owner", replace(rulebook, keeps_owner=not rulebook.keeps_owner)
     hashes = not rulebook.hashes_connected
     yield "not hashes_connected", replace(rulebook, hashes_connected=hashes)
-    yield "not asks_group", replace(rulebook, asks_group=not rulebook.asks_group)
+    yield "not keeps_closed", replace(rulebook, keeps_closed=not rulebook.keeps_closed)
     for share in TCP_SHARES:
         if share not in rulebook.tcp_shares:
             shares = (share, *rulebook.tcp_shares)

@@ -90,7 +90,7 @@ def is_groupless(call: Call, world: World) -> bool:
     is_reached = socket.port != NO_PORT if socket.protocol is UDP else socket.state in REACHED
     if is_reached:
         return not socket.prepared
-    return not (socket.reuseport or (world.rulebook.asks_group and socket.prepared))
+    return not (socket.reuseport or (socket.prepared and not world.rulebook.keeps_closed))
 
 
 def is_not_heard(call: Call, world: World) -> bool:

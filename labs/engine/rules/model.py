@@ -61,7 +61,10 @@ def after_refusal(world: World, call: Call, check: CallCheck) -> World:
         return world
     socket = world.sockets[call.socket]
     if check.errno == NO_LISTENER.errno:
-        return world.with_socket(without_some_port(socket))
+        if socket.family is IPV6 and socket.address == ANY_IPV4:
+            # It counts as an address that was asked for (SOCK_BINDADDR_LOCK), and is not restored.
+            socket = socket._replace(address=parse_address(call.address))
+        return world.with_socket(failed(world, socket))
     return grouped(world, with_some_port(socket)) if socket.protocol is UDP else world
 
 
@@ -73,9 +76,12 @@ def with_some_port(socket: Socket) -> Socket:
     return socket._replace(address=socket.address or wildcard, port=SOME_PORT)
 
 
-def without_some_port(socket: Socket) -> Socket:
+def failed(world: World, socket: Socket) -> Socket:
     """A socket after its connection has failed: it keeps the port that it has by its number."""
-    return socket._replace(port=NO_PORT if socket.port == SOME_PORT else socket.port)
+    return socket._replace(
+        port=NO_PORT if socket.port == SOME_PORT else socket.port,
+        prepared=socket.prepared and world.rulebook.keeps_closed,
+    )
 
 
 def perform(world: World, call: Call) -> tuple[Answer, World]:
@@ -215,7 +221,7 @@ def reset(world: World, name: str) -> World:
     socket = world.sockets.get(name)
     if socket is None or socket.state is not CONNECTED:
         return world if socket is None else world.without(name)
-    return world.with_socket(without_some_port(socket)._replace(state=RESET))
+    return world.with_socket(failed(world, socket)._replace(state=RESET))
 
 
 def acknowledge(world: World, name: str) -> World:

@@ -41,8 +41,9 @@ class Rulebook:
     connection that no process has, be it not yet accepted or closed, has an owner all the same: its
     listener's, or its last one. It has since 6.17; before, it has none. It `hashes_connected` if a
     UDP socket that connects is then found by both of its ends, and no more in its group: since
-    6.13. It `asks_group` if SO_ATTACH_REUSEPORT_CBPF is content with a group that a socket has
-    which packets do not find yet, and asks not for SO_REUSEPORT then: before 5.14.
+    6.13. It `keeps_closed` if a TCP socket has its group for good: since 5.14. Before, it lost the
+    group by a refused connect(), and as long as it had one, SO_ATTACH_REUSEPORT_CBPF did not ask for
+    SO_REUSEPORT.
     """
 
     version: Version
@@ -55,7 +56,7 @@ class Rulebook:
     knows_first: bool
     keeps_owner: bool
     hashes_connected: bool
-    asks_group: bool
+    keeps_closed: bool
 
 
 def rules_of(version: Version) -> Rulebook:
@@ -71,7 +72,7 @@ def rules_of(version: Version) -> Rulebook:
         knows_first=version < (6, 8),
         keeps_owner=version >= (6, 17),
         hashes_connected=version >= (6, 13),
-        asks_group=version < (5, 14),
+        keeps_closed=version >= (5, 14),
     )
 
 

@@ -51,7 +51,7 @@ MOST_SOCKETS = 6
 
 # What stands more than once comes more often; what stands first is what a sequence shrinks to.
 PORTS = (*(PORT,) * 16, *(OTHER_PORT,) * 2, LOW_PORT, 0)
-CONNECTED_TO = (PORT, PORT, OTHER_PORT, LOW_PORT)
+CONNECTED_TO = (PORT, OTHER_PORT, LOW_PORT)
 USERS = (*(ALICE,) * 9, *(BOB,) * 3, ROOT, KEEPER, KEEPER, ELSEWHERE)
 OWNERS = (ALICE.uid, BOB.uid, ROOT.uid)
 KINDS = (
@@ -178,9 +178,15 @@ class Growth:
             self._connect(name, step)
 
     def _connect(self, name: str, step: Step) -> None:
-        address = choose(TARGETS[self._world.sockets[name].family], step.where)
-        port = choose(CONNECTED_TO, step.port)
-        call = Connect(self._holders[name], name, address, port, self._next_name())
+        calls = [
+            Connect(self._holders[name], name, address, port, self._next_name())
+            for port in CONNECTED_TO
+            for address in TARGETS[self._world.sockets[name].family]
+        ]
+        # More often than not to where somebody listens.
+        heard = [call for call in calls if self._world.find_listener(call)]
+        call = choose(heard if heard and step.port % 8 else calls, step.where)
+        address, port = call.address, call.port
         if not is_foreseeable(self._world, call) or not self._is_new(call):
             return
         # Once refused there, the kernel finds no way to an address of IPv6, and hangs.
@@ -199,7 +205,7 @@ class Growth:
         sockets = self._world.sockets
         waiting = [one for one in sockets.values() if one.listener]
         name = choose(waiting, step.who).listener if waiting else self._choose(step)
-        if not name:
+        if not name or (not waiting and step.what % 4):
             return
         queue = [one.name for one in waiting if one.listener == name]
         if not queue and sockets[name].state is LISTEN:
@@ -271,9 +277,10 @@ def is_foreseeable(world: World, call: Connect) -> bool:
 
 
 VERBS: tuple[Callable[[Growth, Step], object], ...] = (
-    *(Growth.nothing, Growth.open_bound, Growth.open_listening, Growth.close, Growth.open_client),
-    *(Growth.listen, Growth.bind, Growth.set_option, Growth.accept, Growth.connect, Growth.open),
-    *(Growth.chown, Growth.open_bound, Growth.open_bound, Growth.open_bound, Growth.open_listening),
-    *(Growth.open_listening, Growth.open_listening, Growth.close, Growth.close, Growth.set_option),
-    *(Growth.open_client, Growth.open_client, Growth.accept, Growth.listen, Growth.set_option),
+    *(Growth.nothing, Growth.open, Growth.bind, Growth.listen, Growth.close, Growth.set_option),
+    *(Growth.connect, Growth.accept, Growth.chown, Growth.open_bound, Growth.open_listening),
+    *(Growth.open_client, Growth.open_bound, Growth.open_bound, Growth.open_bound),
+    *(Growth.open_listening, Growth.open_listening, Growth.open_listening, Growth.open_client),
+    *(Growth.open_client, Growth.open_client, Growth.close, Growth.close, Growth.set_option),
+    *(Growth.set_option, Growth.accept, Growth.accept, Growth.accept, Growth.listen),
 )
