@@ -234,7 +234,8 @@ def test_options_that_do_not_go_together(options: VerifyOptions) -> None:
 
 
 def test_without_hypothesis_it_cannot_run_and_says_how_to_get_it() -> None:
-    code = "import sys; sys.modules['hypothesis'] = None; from invoke.main import program; program.run()"
+    hidden = "import sys; sys.modules['hypothesis'] = None"
+    code = f"{hidden}; from invoke.main import program; program.run()"
     done = subprocess.run(
         [sys.executable, "-c", code, "rules.verify", "--sequences", "5"],
         cwd=ROOT,

@@ -41,8 +41,8 @@ class Rulebook:
     connection that no process has, be it not yet accepted or closed, has an owner all the same: its
     listener's, or its last one. It has since 6.17; before, it has none. It `hashes_connected` if a
     UDP socket that connects is then found by both of its ends, and no more in its group: since
-    6.13. It `keeps_closed` if a TCP socket has its group for good: since 5.14. Before, it lost the
-    group by a refused connect(), and as long as it had one, SO_ATTACH_REUSEPORT_CBPF did not ask for
+    6.13. It `keeps_closed` if a TCP socket has its group for good: since 5.14. Before, it lost it
+    by a refused connect(), and as long as it had one, SO_ATTACH_REUSEPORT_CBPF did not ask for
     SO_REUSEPORT.
     """
 
