@@ -189,10 +189,11 @@ class Growth:
         address, port = call.address, call.port
         if not is_foreseeable(self._world, call) or not self._is_new(call):
             return
-        # Once refused there, the kernel finds no way to an address of IPv6, and hangs.
+        # Once refused there, the kernel finds no way to an address of IPv6, be it as a client or,
+        # for its connections, as a listener.
         if parse_address(address).is_ipv4:
             self._mapped.add(name)
-        elif name in self._mapped:
+        elif name in self._mapped or self._is_lost(call):
             return
         self._do(call)
         client = self._world.sockets[name]
@@ -230,6 +231,11 @@ class Growth:
     def _bind(self, name: str, step: Step) -> None:
         address = choose(ADDRESSES[self._world.sockets[name].family], step.where)
         self._do(Bind(self._holders[name], name, address, choose(PORTS, step.port)))
+
+    def _is_lost(self, call: Connect) -> bool:
+        """Whether who listens there was to connect to a mapped address before."""
+        listener = self._world.find_listener(call)
+        return listener is not None and listener.name in self._mapped
 
     def _is_new(self, call: Connect) -> bool:
         """Whether no connection that there is, or was, can have the ends of this one."""
