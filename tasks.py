@@ -224,11 +224,20 @@ def run_class_of(
     return run_class(find_labs(), options)
 
 
-def verify(context: Context, kernel: str = "", json: str | None = None) -> ExitStatus:
-    """Hold the model of the bind rules against real kernels, cell by cell."""
+def verify(
+    context: Context,
+    kernel: str = "",
+    json: str | None = None,
+    sequences: str | None = None,
+    seed: str | None = None,
+    keep: str = "",
+    replay: str = "",
+) -> ExitStatus:
+    """Hold the model of the bind rules against real kernels: its table, or sequences of calls."""
     from labs.engine.verification.verify import VerifyOptions, verify_rules
 
-    return verify_rules(VerifyOptions(kernel, json))
+    numbers = read_number("sequences", sequences), read_number("seed", seed)
+    return verify_rules(VerifyOptions(kernel, json, *numbers, keep, replay))
 
 
 def why(

@@ -40,6 +40,9 @@ def mutants(rulebook: Rulebook) -> Iterator[tuple[str, Rulebook]]:
             yield f"{kind} with {rule.name} inverted", changed(rulebook, kind, inverted)
     yield "not knows_first", replace(rulebook, knows_first=not rulebook.knows_first)
     yield "not keeps_owner", replace(rulebook, keeps_owner=not rulebook.keeps_owner)
+    hashes = not rulebook.hashes_connected
+    yield "not hashes_connected", replace(rulebook, hashes_connected=hashes)
+    yield "not keeps_closed", replace(rulebook, keeps_closed=not rulebook.keeps_closed)
     for share in TCP_SHARES:
         if share not in rulebook.tcp_shares:
             shares = (share, *rulebook.tcp_shares)

@@ -17,8 +17,9 @@ from labs.engine.port.ruling import judge
 from labs.engine.port.unseen import list_unseen
 from labs.engine.rules.calls import Accept, Bind, Listen, Open, Option, SetOption
 from labs.engine.verification.cell import PLANS, USERS
+from labs.engine.verification.makers import MINE
 from labs.engine.verification.measuring import translate
-from labs.engine.verification.table import MINE, make_table
+from labs.engine.verification.table import make_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

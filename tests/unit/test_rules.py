@@ -201,6 +201,31 @@ CASES = {
         ],
         "ECONNREFUSED",
     ),
+    "device-kept": Case(
+        [*bound(ALICE, "A", device="lo"), SetOption(ALICE, "A", Option.DEVICE, "")],
+        [*bound(ALICE, "A"), SetOption(ALICE, "A", Option.DEVICE, "lo")],
+        "EPERM",
+    ),
+    "connected-once": Case(
+        [*listening(ALICE, "A"), Connect(ALICE, "A", "127.0.0.1", 8080, "child")],
+        [*bound(ALICE, "A"), Connect(ALICE, "A", "127.0.0.1", 8081, "child")],
+        "EISCONN",
+    ),
+    "mapped-from-v6only": Case(
+        [SIX, ONLY, Connect(ALICE, "A", "::ffff:127.0.0.1", 8080, "child")],
+        [SIX, Connect(ALICE, "A", "::ffff:127.0.0.1", 8080, "child")],
+        "ENETUNREACH",
+    ),
+    "no-stream": Case(
+        [*bound(ALICE, "A", protocol=UDP), Accept(ALICE, "A", "child")],
+        [*listening(ALICE, "A"), Accept(ALICE, "A", "child")],
+        "EOPNOTSUPP",
+    ),
+    "not-listening": Case(
+        [*bound(ALICE, "A"), Accept(ALICE, "A", "child")],
+        [*listening(ALICE, "A"), Accept(ALICE, "A", "child")],
+        "EINVAL",
+    ),
     "no-connection": Case(
         [*listening(ALICE, "A"), Accept(ALICE, "A", "child")],
         accepted()[:-1],

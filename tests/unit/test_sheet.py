@@ -19,7 +19,7 @@ from labs.engine.site.sheet import (
     pair_of_addresses,
     pair_on_one_address,
 )
-from labs.engine.verification import table
+from labs.engine.verification import makers, table
 from labs.engine.verification.cell import ALICE, BOB, predict
 from tests.support import ROOT, run
 
@@ -27,7 +27,7 @@ VERSIONS = sorted({read_version(kernel.version) for kernel in KNOWN} | {(6, 18),
 PAIRS = [
     (occupant, theirs, newcomer)
     for occupant in OCCUPANTS
-    for theirs in table.ALL_OPTIONS
+    for theirs in makers.ALL_OPTIONS
     for newcomer in NEWCOMERS
 ]
 
@@ -74,7 +74,7 @@ def test_a_newcomer_without_a_word_on_the_owner_may_be_anybody() -> None:
 
 
 def test_one_of_two_can_listen() -> None:
-    cell = pair_on_one_address(table.BOUND_TCP, table.RA, NEWCOMERS[1])
+    cell = pair_on_one_address(makers.BOUND_TCP, makers.RA, NEWCOMERS[1])
     listens = [
         answer.errno
         for call, answer in zip(cell.calls, predict(cell, rules_of((6, 18))), strict=True)

@@ -121,6 +121,22 @@ class Guest:
                 case _:
                     raise self._refusal(answer)
 
+    def begin(self, what: str) -> None:
+        """Let the guest be ready to be asked about something; raises EngineError or CannotRun."""
+        self._send({"measure": what, "deadline": DEADLINE * self._slowness})
+        self.hear()
+
+    def tell(self, message: Message) -> None:
+        """Tell the guest something of what it is asked about, a short message."""
+        self._send(message)
+
+    def hear(self) -> list[Json]:
+        """What the guest answers next to what it is asked; raises EngineError or CannotRun."""
+        match answer := self._receive(SILENCE * self._slowness):
+            case {"errnos": list(errnos)}:
+                return errnos
+        raise self._refusal(answer)
+
     def close(self) -> None:
         """Power the guest off, or end it where it does not; one that was lost is not waited for."""
         with contextlib.suppress(OSError):

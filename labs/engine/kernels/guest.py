@@ -167,6 +167,8 @@ def serve(channel: Channel) -> None:
                 channel.send(run(channel, request, seed, language, deadline))
             case {"measure": "rules", "deadline": float(deadline)}:
                 channel.send(measure_rules(channel, deadline))
+            case {"measure": "sequences", "deadline": float(deadline)}:
+                channel.send(measure_sequences(channel, deadline))
             case _:
                 raise ValueError(request)
 
@@ -222,6 +224,32 @@ def measure_rules(channel: Channel, deadline: float) -> Message:
         with open_namespaces(deadline) as backend:
             for errnos in measure(backend, make_table()):
                 channel.send({"errnos": [[*numbers] for numbers in errnos]})
+    except BindlabError as error:
+        return {"error": error.message, "hint": error.hint, "status": int(error.status)}
+    return {"end": int(ExitStatus.PASSED)}
+
+
+def measure_sequences(channel: Channel, deadline: float) -> Message:
+    """Ask the kernel about the sequences that are told, until nothing more is."""
+    from labs.engine.backends.namespaces.backend import open_namespaces
+    from labs.engine.errors import BindlabError, ExitStatus
+    from labs.engine.verification.kept import decode_cell
+    from labs.engine.verification.witness import Witness
+
+    cells = []
+    try:
+        with open_namespaces(deadline) as backend:
+            witness = Witness(backend)
+            channel.send({"errnos": []})
+            while (message := channel.receive()) is not None:
+                match message:
+                    case {"sequences": list(sequences)}:
+                        cells += [decode_cell(sequence) for sequence in sequences]
+                        channel.send({"errnos": []})
+                    case {"ask": True}:
+                        for some in witness.ask_all(cells):
+                            channel.send({"errnos": [[*numbers] for numbers in some]})
+                        cells = []
     except BindlabError as error:
         return {"error": error.message, "hint": error.hint, "status": int(error.status)}
     return {"end": int(ExitStatus.PASSED)}

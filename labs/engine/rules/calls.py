@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 BIND_SERVICE = "CAP_NET_BIND_SERVICE"
 CHOWN = "CAP_CHOWN"
+NET_RAW = "CAP_NET_RAW"
 
 
 class Option(StrEnum):
@@ -116,7 +117,10 @@ class Close:
 
 @dataclass(frozen=True)
 class Acknowledge:
-    """setsockopt(TCP_QUICKACK): what the other end has sent is acknowledged, its FIN too."""
+    """setsockopt(TCP_QUICKACK): what the other end has sent is acknowledged, its FIN too.
+
+    By a listener, it waits until that is so for those in its queue.
+    """
 
     user: User
     socket: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labs.engine.rules.bucket import EMPTY, enter
+from labs.engine.rules.call_rules import NO_LISTENER
 from labs.engine.rules.calls import (
     Accept,
     Acknowledge,
@@ -21,22 +22,26 @@ from labs.engine.rules.rules import SOME_PORT_FREE
 from labs.engine.rules.sockets import (
     ANY_IPV4,
     ANY_IPV6,
+    CONNECTED,
+    FIN_WAIT1,
     IPV4,
+    IPV6,
     LISTEN,
     NO_PORT,
     NOBODY,
+    RESET,
     SOME_PORT,
     TCP,
     TIME_WAIT,
     UDP,
     Socket,
-    State,
     parse_address,
 )
 from labs.engine.rules.world import OK, Answer, World, place_of, take
 
 if TYPE_CHECKING:
     from labs.engine.rules.calls import Call
+    from labs.engine.rules.rule import CallCheck
 
 
 def carry_out(world: World, call: Call) -> tuple[Answer, World]:
@@ -46,8 +51,37 @@ def carry_out(world: World, call: Call) -> tuple[Answer, World]:
     """
     for check in world.rulebook.call_checks:
         if check.refuses(call, world):
-            return Answer(check.errno, check), world
+            return Answer(check.errno, check), after_refusal(world, call, check)
     return perform(world, call)
+
+
+def after_refusal(world: World, call: Call, check: CallCheck) -> World:
+    """The world after a call that a check refused: connect() may have an effect all the same."""
+    if not isinstance(call, Connect):
+        return world
+    socket = world.sockets[call.socket]
+    if check.errno == NO_LISTENER.errno:
+        if socket.family is IPV6 and socket.address == ANY_IPV4:
+            # It counts as an address that was asked for (SOCK_BINDADDR_LOCK), and is not restored.
+            socket = socket._replace(address=parse_address(call.address))
+        return world.with_socket(failed(world, socket))
+    return grouped(world, with_some_port(socket)) if socket.protocol is UDP else world
+
+
+def with_some_port(socket: Socket) -> Socket:
+    """A socket that needs a port, and takes any if it has none (inet_autobind())."""
+    if socket.port != NO_PORT:
+        return socket
+    wildcard = ANY_IPV4 if socket.family is IPV4 else ANY_IPV6
+    return socket._replace(address=socket.address or wildcard, port=SOME_PORT)
+
+
+def failed(world: World, socket: Socket) -> Socket:
+    """A socket after its connection has failed: it keeps the port that it has by its number."""
+    return socket._replace(
+        port=NO_PORT if socket.port == SOME_PORT else socket.port,
+        prepared=socket.prepared and world.rulebook.keeps_closed,
+    )
 
 
 def perform(world: World, call: Call) -> tuple[Answer, World]:
@@ -71,7 +105,7 @@ def perform(world: World, call: Call) -> tuple[Answer, World]:
         case Close(_, name):
             return OK, close(world, name)
         case Acknowledge(_, name):
-            return OK, end(world, world.sockets[name].peer)
+            return OK, acknowledge(world, name)
 
 
 def with_option(socket: Socket, call: SetOption) -> Socket:
@@ -84,10 +118,17 @@ def with_option(socket: Socket, call: SetOption) -> Socket:
         case Option.V6ONLY, bool(value):
             return socket._replace(v6only=value)
         case Option.DEVICE, str(device):
-            return socket._replace(device=device)
+            return moved(socket._replace(device=device))
         case Option.PROGRAM, True:
             return socket._replace(prepared=True)
     raise ValueError(f"{call.option} cannot be {call.value}")
+
+
+def moved(socket: Socket) -> Socket:
+    """A socket that packets find elsewhere: a UDP one leaves its group (udp_lib_rehash())."""
+    if socket.protocol is TCP or socket.port == NO_PORT:
+        return socket
+    return socket._replace(prepared=False)
 
 
 def bind(world: World, call: Bind) -> tuple[Answer, World]:
@@ -97,33 +138,52 @@ def bind(world: World, call: Bind) -> tuple[Answer, World]:
         return answer, world
     port = call.port or SOME_PORT
     socket = take(world.sockets[call.socket], parse_address(call.address), port)
-    return answer, world.settled(socket)
+    if socket.address == ANY_IPV4:
+        socket = socket._replace(is_mapped=is_mapped(world, socket))
+    world = world.settled(socket)
+    return answer, world if socket.protocol is TCP else grouped(world, socket)
+
+
+def is_mapped(world: World, socket: Socket) -> bool:
+    """Whether the port's entry for all of IPv4 is one of IPv6 (struct inet_bind2_bucket).
+
+    It is of the family of the one who made it, for as long as anybody is in it.
+    """
+    members = world.buckets.get(place_of(socket), EMPTY).members
+    there = (world.sockets[name] for name in members)
+    beside = next((one for one in there if one.address == ANY_IPV4), None)
+    return beside.is_mapped if beside else socket.family is IPV6
 
 
 def listen(world: World, socket: Socket) -> tuple[Answer, World]:
     """listen(), which asks for the port once more."""
     if socket.state is LISTEN:
         return OK, world
-    if socket.port == NO_PORT:
-        wildcard = ANY_IPV4 if socket.family is IPV4 else ANY_IPV6
-        socket = socket._replace(address=wildcard, port=SOME_PORT)
+    socket = with_some_port(socket)
     listening = socket._replace(state=LISTEN)
     if socket.port == SOME_PORT:
-        return Answer("", SOME_PORT_FREE), world.with_socket(listening)
+        return Answer("", SOME_PORT_FREE), grouped(world, listening)
     answer = world.answer_claim(socket, is_listening=True)
     if answer.errno:
         return answer, world
-    return answer, world.settled(listening, is_listening=True)
+    return answer, grouped(world.settled(listening, is_listening=True), listening)
+
+
+def grouped(world: World, socket: Socket) -> World:
+    """The world once packets find a socket: with SO_REUSEPORT, it is of a group from then on."""
+    return world.with_socket(socket._replace(prepared=socket.prepared or socket.reuseport))
 
 
 def connect(world: World, call: Connect) -> World:
     """connect(); over TCP the other end waits at the listener, until accept()."""
-    socket = world.sockets[call.socket]
     there = parse_address(call.address)
-    port = SOME_PORT if socket.port == NO_PORT else socket.port
-    if socket.address is None or socket.address.number == 0:
-        socket = socket._replace(address=there, port=port)
-    connected = socket._replace(state=State.CONNECTED, peer=call.child)
+    socket = with_some_port(world.sockets[call.socket])
+    assert socket.address is not None
+    if socket.address.number == 0:
+        socket = moved(socket._replace(address=there))
+    elif world.rulebook.hashes_connected:
+        socket = moved(socket)
+    connected = socket._replace(state=CONNECTED, peer=call.child)
     listener = None if socket.protocol is UDP else world.find_listener(call)
     world = world.with_socket(connected)
     if listener is None:
@@ -132,7 +192,8 @@ def connect(world: World, call: Connect) -> World:
         name=call.child,
         address=there,
         owner=owner_of_orphan(world, listener),
-        state=State.CONNECTED,
+        state=CONNECTED,
+        prepared=False,
         peer=socket.name,
         listener=listener.name,
     )
@@ -147,18 +208,34 @@ def close(world: World, name: str) -> World:
     if socket.state is LISTEN:
         for other in [*world.sockets.values()]:
             if other.listener == name:
-                world = world.without(other.name)
+                world = reset(world, other.peer).without(other.name)
     peer = world.sockets.get(socket.peer)
-    if socket.protocol is TCP and peer and peer.state is State.CONNECTED:
-        orphan = socket._replace(state=State.FIN_WAIT1, owner=owner_of_orphan(world, socket))
+    if socket.protocol is TCP and peer and peer.state is CONNECTED:
+        orphan = socket._replace(state=FIN_WAIT1, owner=owner_of_orphan(world, socket))
         return world.with_socket(orphan)
     return end(world, socket.peer).without(name)
+
+
+def reset(world: World, name: str) -> World:
+    """The world after the other end of a connection was thrown away."""
+    socket = world.sockets.get(name)
+    if socket is None or socket.state is not CONNECTED:
+        return world if socket is None else world.without(name)
+    return world.with_socket(failed(world, socket)._replace(state=RESET))
+
+
+def acknowledge(world: World, name: str) -> World:
+    """The world after a socket, or all in a listener's queue, have acknowledged what has come."""
+    for one in [*world.sockets.values()]:
+        if name in (one.name, one.listener):
+            world = end(world, one.peer)
+    return world
 
 
 def end(world: World, name: str) -> World:
     """The world after the other end of a connection has acknowledged that this one is closed."""
     socket = world.sockets.get(name)
-    if socket is None or socket.state is not State.FIN_WAIT1:
+    if socket is None or socket.state is not FIN_WAIT1:
         return world
     return world.with_socket(socket._replace(state=TIME_WAIT))
 

@@ -39,7 +39,11 @@ class Rulebook:
     It `knows_first` if it sees that a socket is the first on its port. Since 6.8 it does not: the
     port has an entry for the socket's address before it is looked at. It `keeps_owner` if a
     connection that no process has, be it not yet accepted or closed, has an owner all the same: its
-    listener's, or its last one. It has since 6.17; before, it has none.
+    listener's, or its last one. It has since 6.17; before, it has none. It `hashes_connected` if a
+    UDP socket that connects is then found by both of its ends, and no more in its group: since
+    6.13. It `keeps_closed` if a TCP socket has its group for good: since 5.14. Before, it lost it
+    by a refused connect(), and as long as it had one, SO_ATTACH_REUSEPORT_CBPF did not ask for
+    SO_REUSEPORT.
     """
 
     version: Version
@@ -51,6 +55,8 @@ class Rulebook:
     call_checks: tuple[CallCheck, ...]
     knows_first: bool
     keeps_owner: bool
+    hashes_connected: bool
+    keeps_closed: bool
 
 
 def rules_of(version: Version) -> Rulebook:
@@ -65,6 +71,8 @@ def rules_of(version: Version) -> Rulebook:
         tuple(rule for rule in CALL_CHECKS if rule.is_in(version)),
         knows_first=version < (6, 8),
         keeps_owner=version >= (6, 17),
+        hashes_connected=version >= (6, 13),
+        keeps_closed=version >= (5, 14),
     )
 
 

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 from labs.engine.rules.bucket import belongs, meet
 from labs.engine.rules.calls import BIND_SERVICE
 from labs.engine.rules.rule import Check, Recall, Rule, Share
-from labs.engine.rules.sockets import ANY_IPV4, CLOSE, IPV6, LISTEN, NO_PORT, TIME_WAIT
+from labs.engine.rules.sockets import (
+    ANY_IPV4,
+    CLOSE,
+    IPV6,
+    LISTEN,
+    NO_PORT,
+    ONE_IPV6,
+    RESET,
+    TIME_WAIT,
+)
 
 if TYPE_CHECKING:
     from labs.engine.rules.bucket import Bucket
@@ -23,8 +32,9 @@ if TYPE_CHECKING:
 
 
 def is_not_here(request: Request) -> bool:
-    """Whether the address is none of the host's."""
-    return not request.host.has(request.address)
+    """Whether the address is none of the host's, or ::1 of a socket on a device that is not lo."""
+    is_elsewhere = request.address == ONE_IPV6 and request.socket.device not in ("", "lo")
+    return is_elsewhere or not request.host.has(request.address)
 
 
 def is_privileged(request: Request) -> bool:
@@ -37,7 +47,7 @@ def is_privileged(request: Request) -> bool:
 
 def is_bound(request: Request) -> bool:
     """Whether the socket has a port already."""
-    return request.socket.port != NO_PORT or request.socket.state is not CLOSE
+    return request.socket.port != NO_PORT or request.socket.state not in (CLOSE, RESET)
 
 
 def is_mapped_on_v6only(request: Request) -> bool:
@@ -133,11 +143,11 @@ def both_reuseport(mine: Socket, theirs: Socket) -> bool:
 
 
 def is_unseen_wildcard(mine: Socket, theirs: Socket) -> bool:
-    """Whether the one that is there is on ::ffff:0.0.0.0, and the other on one such address."""
+    """Whether one is in the port's entry for ::ffff:0.0.0.0, and the other on such an address."""
     one, other = mine.address, theirs.address
     assert one is not None and other is not None
-    both_ipv6 = mine.family is IPV6 and theirs.family is IPV6
-    return both_ipv6 and one.is_ipv4 and one.number != 0 and other == ANY_IPV4
+    is_hidden = other == ANY_IPV4 and theirs.is_mapped
+    return mine.family is IPV6 and one.is_ipv4 and one.number != 0 and is_hidden
 
 
 def reuseport_after_end(mine: Socket, theirs: Socket) -> bool:
@@ -161,8 +171,8 @@ OTHER_DEVICE = Share(
 UNSEEN_WILDCARD = Share(
     "unseen-wildcard",
     "inet_bind2_bucket_match_addr_any()",
-    "A mapped IPv4 address does not see who is on ::ffff:0.0.0.0, though that is all of IPv4: a "
-    "fault of these kernels.",
+    "A mapped IPv4 address does not see who is on ::ffff:0.0.0.0, though that is all of IPv4, nor "
+    "who joined it on 0.0.0.0: a fault of these kernels.",
     since=(6, 1),
     until=(6, 8),
     admits=is_unseen_wildcard,

@@ -37,7 +37,8 @@ class State(StrEnum):
 
     A connection that its process has closed is in FIN_WAIT1 until the other end acknowledges that.
     From then on it counts as TIME_WAIT, though the kernel may say FIN_WAIT2: it keeps the same few
-    words of both.
+    words of both. One whose other end was thrown away is RESET: the kernel says CLOSE again, but
+    the socket still counts as connected.
     """
 
     CLOSE = "CLOSE"
@@ -45,12 +46,14 @@ class State(StrEnum):
     CONNECTED = "CONNECTED"
     FIN_WAIT1 = "FIN_WAIT1"
     TIME_WAIT = "TIME_WAIT"
+    RESET = "RESET"
 
 
 # Names of a module are found in less time than members of an Enum.
 TCP, UDP = Protocol.TCP, Protocol.UDP
 IPV4, IPV6 = Family.IPV4, Family.IPV6
 CLOSE, LISTEN, TIME_WAIT = State.CLOSE, State.LISTEN, State.TIME_WAIT
+CONNECTED, FIN_WAIT1, RESET = State.CONNECTED, State.FIN_WAIT1, State.RESET
 
 
 class Address(NamedTuple):
@@ -76,15 +79,18 @@ def parse_address(text: str) -> Address:
 
 ANY_IPV4 = Address(True, 0)
 ANY_IPV6 = Address(False, 0)
+ONE_IPV6 = Address(False, 1)
 
 
 class Socket(NamedTuple):
     """A socket; `reuseaddr` and `reuseport` are its options now, whatever they were at bind().
 
     `owner` is the user as whom it was made (kuid), or to whom it was given by fchown(). A socket is
-    `v6only` with IPV6_V6ONLY, and where it is bound to one IPv6 address. It is `prepared` with a
-    program of SO_ATTACH_REUSEPORT_CBPF that came before bind(). `peer` names the other end of its
-    connection, `listener` the one in whose queue it waits for accept().
+    `v6only` with IPV6_V6ONLY, and where it is bound to one IPv6 address. It is `prepared` if it has
+    a group (sk_reuseport_cb): with SO_REUSEPORT it gets one by SO_ATTACH_REUSEPORT_CBPF, be it
+    before bind(), or else as soon as packets can find it. `peer` names the other end of its
+    connection, `listener` the one in whose queue it waits for accept(). On all of IPv4 it
+    `is_mapped` if the first who was there, of those beside it, had asked for ::ffff:0.0.0.0.
     """
 
     name: str
@@ -102,3 +108,4 @@ class Socket(NamedTuple):
     prepared: bool = False
     peer: str = ""
     listener: str = ""
+    is_mapped: bool = False

@@ -20,7 +20,7 @@ from labs.engine.rules.sockets import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from labs.engine.rules.calls import Bind, Connect
     from labs.engine.rules.host import Host
@@ -100,11 +100,16 @@ class World:
 
     def find_listener(self, call: Connect) -> Socket | None:
         """Who would take this connection; None where nobody listens there."""
+        return next(self.list_listeners(call), None)
+
+    def list_listeners(self, call: Connect) -> Iterator[Socket]:
+        """Who might take this connection, which comes over the device `lo`."""
         client = self.sockets[call.socket]
         target = client._replace(address=parse_address(call.address), port=call.port)
-        bucket = self.buckets.get(place_of(target), EMPTY)
-        found = (self.sockets[name] for name in bucket.members)
-        return next((one for one in found if one.state is LISTEN and meet(target, one)), None)
+        for name in self.buckets.get(place_of(target), EMPTY).members:
+            one = self.sockets[name]
+            if one.state is LISTEN and one.device in ("", "lo") and meet(target, one):
+                yield one
 
     def with_socket(self, socket: Socket) -> World:
         """The world with a socket that is new, or has changed."""

@@ -25,9 +25,10 @@ from labs.engine.rules.rules import (
     UDP_SHARES,
 )
 from labs.engine.translation import read_translation
-from labs.engine.verification import table
+from labs.engine.verification import makers
 from labs.engine.verification.cell import ALICE, BOB, predict
-from labs.engine.verification.table import MINE, make_pair
+from labs.engine.verification.makers import MINE
+from labs.engine.verification.table import make_pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from labs.engine.rules.rule import Rule, Version
     from labs.engine.rules.world import Answer
     from labs.engine.verification.cell import Cell
-    from labs.engine.verification.table import Maker, Options, Spot
+    from labs.engine.verification.makers import Maker, Options, Spot
 
 ENGINE = Path(__file__).parents[1]
 VERSION: Version = (7, 2)  # the tables hold for all kernels; which rule decides, for this one
@@ -61,26 +62,26 @@ class Occupant:
 
 
 NEWCOMERS = (
-    Newcomer("comes with nothing", table.PLAIN, BOB),
-    Newcomer("with RA", table.RA, BOB),
-    Newcomer("with RP, same owner", table.RP, ALICE),
-    Newcomer("with RP, other owner", table.RP, BOB),
-    Newcomer("with RA+RP, same owner", table.BOTH, ALICE),
-    Newcomer("with RA+RP, other owner", table.BOTH, BOB),
+    Newcomer("comes with nothing", makers.PLAIN, BOB),
+    Newcomer("with RA", makers.RA, BOB),
+    Newcomer("with RP, same owner", makers.RP, ALICE),
+    Newcomer("with RP, other owner", makers.RP, BOB),
+    Newcomer("with RA+RP, same owner", makers.BOTH, ALICE),
+    Newcomer("with RA+RP, other owner", makers.BOTH, BOB),
 )
 OCCUPANTS = (
     Occupant(
         "TCP, bound or connected",
-        (table.BOUND_TCP, table.ACCEPTED, table.AS_CLIENT),
+        (makers.BOUND_TCP, makers.ACCEPTED, makers.AS_CLIENT),
     ),
-    Occupant("TCP, listening", (table.LISTENING, table.QUEUED)),
-    Occupant("TCP, closed (TIME_WAIT)", (table.ENDED, table.HALF)),
-    Occupant("UDP, bound or connected", (table.BOUND_UDP, table.CONNECTED_UDP)),
+    Occupant("TCP, listening", (makers.LISTENING, makers.QUEUED)),
+    Occupant("TCP, closed (TIME_WAIT)", (makers.ENDED, makers.HALF)),
+    Occupant("UDP, bound or connected", (makers.BOUND_UDP, makers.CONNECTED_UDP)),
 )
-HELD_OPTIONS = (table.PLAIN, table.RA, table.RP, table.BOTH)
+HELD_OPTIONS = (makers.PLAIN, makers.RA, makers.RP, makers.BOTH)
 SPOTS = (
-    *(table.ANY4, table.ONE4, table.TWO4, table.ANY6, table.ANY6_ONLY),
-    *(table.ONE6, table.MAPPED),
+    *(makers.ANY4, makers.ONE4, makers.TWO4, makers.ANY6, makers.ANY6_ONLY),
+    *(makers.ONE6, makers.MAPPED),
 )
 GROUPS: Sequence[tuple[str, Sequence[Rule]]] = (
     ("Before the port is looked at", (*IPV4_CHECKS, *IPV6_CHECKS)),
@@ -93,13 +94,13 @@ GROUPS: Sequence[tuple[str, Sequence[Rule]]] = (
 
 def pair_on_one_address(maker: Maker, theirs: Options, newcomer: Newcomer) -> Cell:
     """Somebody is on an address and port, and a newcomer asks for the same."""
-    spots = (table.ONE4, table.ONE4)
+    spots = (makers.ONE4, makers.ONE4)
     return make_pair(maker, spots, (theirs, newcomer.options), newcomer.user, PORT)
 
 
 def pair_of_addresses(theirs: Spot, mine: Spot) -> Cell:
     """Somebody listens without an option, and another socket asks for the port somewhere."""
-    return make_pair(table.LISTENING, (theirs, mine), (table.PLAIN, table.PLAIN), ALICE, PORT)
+    return make_pair(makers.LISTENING, (theirs, mine), (makers.PLAIN, makers.PLAIN), ALICE, PORT)
 
 
 def answer_newcomer(cell: Cell, version: Version = VERSION) -> Answer:
@@ -157,7 +158,7 @@ class Sheet:
             (
                 [
                     self._say(occupant.head),
-                    self._say("nothing") if theirs == table.PLAIN else str(theirs),
+                    self._say("nothing") if theirs == makers.PLAIN else str(theirs),
                     *(
                         self._show(pair_on_one_address(occupant.makers[0], theirs, newcomer))
                         for newcomer in NEWCOMERS

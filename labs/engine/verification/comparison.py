@@ -6,8 +6,10 @@ import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from labs.engine.errors import EngineError
 from labs.engine.model import CallResult, Credentials, name_errno
 from labs.engine.rules.calls import Accept, Bind, Listen, Open
+from labs.engine.rules.rulebook import read_version
 from labs.engine.strace import show_call, show_result
 from labs.engine.verification.cell import predict
 from labs.engine.verification.measuring import translate
@@ -82,6 +84,8 @@ class Mismatch:
 class Comparison:
     """What came of a kernel: how many cells, how many bind() and listen() in them, in what time.
 
+    `what` says what the cells are: of the table, or sequences, then with their `seed` if they were
+    generated, and the `shortest` one that differs, `kept` in a file.
     Where it came to nothing, `problem` says why, `hint` what to do, and `status` whose fault it is.
     """
 
@@ -92,6 +96,10 @@ class Comparison:
     compared: int = 0
     seconds: float = 0.0
     mismatches: tuple[Mismatch, ...] = ()
+    what: str = "cells"
+    seed: int | None = None
+    shortest: Mismatch | None = None
+    kept: str = ""
     problem: str = ""
     hint: str = ""
 
@@ -101,12 +109,24 @@ class Comparison:
             "kernel": self.name,
             "release": self.release,
             "status": int(self.status),
+            "what": self.what,
+            "seed": self.seed,
             "cells": self.cells,
             "compared": self.compared,
             "seconds": round(self.seconds, 3),
             "mismatches": [mismatch.to_json() for mismatch in self.mismatches],
+            "shortest": self.shortest.to_json() if self.shortest else None,
+            "kept": self.kept,
             "problem": self.problem,
         }
+
+
+def read_release(release: str) -> tuple[int, ...]:
+    """A kernel's version; EngineError where its release does not tell."""
+    try:
+        return read_version(release)
+    except ValueError as error:
+        raise EngineError(f"{error}: which rules it has is not known.") from None
 
 
 def find_mismatches(

@@ -1,29 +1,39 @@
-"""`invoke rules.verify`: the rules against real kernels, cell by cell."""
+"""`invoke rules.verify`: the rules against real kernels, by a table or by sequences."""
 
 from __future__ import annotations
 
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labs.engine.backends.namespaces.backend import open_namespaces
-from labs.engine.errors import BindlabError, EngineError, ExitStatus, standard_output
+from labs.engine.errors import BindlabError, EngineError, ExitStatus, UsageError, standard_output
+from labs.engine.exercises.progress import state_folder
 from labs.engine.kernels.boot import booting, one_processor
 from labs.engine.kernels.matrix import HOST, choose_columns
-from labs.engine.rules.rulebook import read_version, rules_of
+from labs.engine.rules.rulebook import rules_of
 from labs.engine.runner import foremost
-from labs.engine.verification.comparison import Comparison, count_compared, find_mismatches
+from labs.engine.verification.comparison import (
+    Comparison,
+    count_compared,
+    find_mismatches,
+    read_release,
+)
+from labs.engine.verification.kept import read_kept
 from labs.engine.verification.measuring import measure
+from labs.engine.verification.sequences import SEED, Search, replay, search
 from labs.engine.verification.table import make_table
 from labs.engine.views.json import STANDARD_OUTPUT, open_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import TextIO
 
     from labs.engine.kernels.column import Column
     from labs.engine.kernels.kernel import Kernel
+    from labs.engine.verification.comparison import Mismatch
     from labs.engine.verification.measuring import Errnos
 
 SCHEMA = 1
@@ -33,10 +43,18 @@ SHOWN = 20  # mismatches of a kernel
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """Which kernels, with commas between, this machine's own without; and a file for all of it."""
+    """Which kernels, with commas between, this machine's own without; and a file for all of it.
+
+    `sequences` are to be generated in place of the table, of a `seed`, with a mismatch kept in the
+    folder `keep`; `replay` names files and folders whose sequences are asked instead.
+    """
 
     kernel: str = ""
     json: str | None = None
+    sequences: int | None = None
+    seed: int | None = None
+    keep: str = ""
+    replay: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,11 +89,12 @@ class Measured:
 def verify_rules(options: VerifyOptions) -> ExitStatus:
     """Hold the rules against each kernel, and show what came of it; raises UsageError."""
     columns = choose_columns(options.kernel or HOST)
+    check = choose_check(options)
     with open_document("A verification", options.json) as write:
         stream = sys.stderr if options.json == STANDARD_OUTPUT else standard_output()
         comparisons = []
         for column in columns:
-            comparisons.append(verify(column))
+            comparisons.append(check(column))
             show(comparisons[-1], stream)
         verification = Verification(comparisons)
         if write:
@@ -83,17 +102,47 @@ def verify_rules(options: VerifyOptions) -> ExitStatus:
     return verification.status
 
 
-def verify(column: Column) -> Comparison:
-    """Hold the rules against a kernel."""
+def choose_check(options: VerifyOptions) -> Callable[[Column], Comparison]:
+    """What each kernel is to be asked: the table, or sequences; raises UsageError."""
+    if options.replay:
+        if options.sequences is not None:
+            raise UsageError("--sequences makes new ones, --replay asks old ones: give one.")
+        cells = read_kept(options.replay)
+        return lambda column: attempt(column, lambda: replay(column, cells))
+    if options.sequences is None:
+        if options.seed is not None or options.keep:
+            raise UsageError("--seed and --keep are for --sequences N.")
+        return verify
+    if options.sequences < 1:
+        raise UsageError("--sequences takes a number from 1 on.")
+    folder = Path(options.keep) if options.keep else state_folder() / "rules"
+    wanted = Search(options.sequences, SEED if options.seed is None else options.seed, folder)
+    return lambda column: attempt(column, lambda: search(column, wanted))
+
+
+def attempt(column: Column, check: Callable[[], Comparison]) -> Comparison:
+    """What comes of a check, be it that it cannot be made; raises UsageError."""
     try:
-        if column.obstacle:
-            raise column.obstacle
-        measured = measure_inside(column.kernel) if column.kernel else measure_here()
-        start = time.monotonic()
-        rulebook = rules_of(read_release(measured.release))
-        mismatches = tuple(find_mismatches(make_table(), measured.answered, rulebook))
+        return check()
+    except UsageError:
+        raise
     except BindlabError as error:
         return Comparison(column.name, error.status, problem=error.message, hint=error.hint)
+
+
+def verify(column: Column) -> Comparison:
+    """Hold the rules against a kernel, by the table."""
+    return attempt(column, lambda: verify_table(column))
+
+
+def verify_table(column: Column) -> Comparison:
+    """The same; raises CannotRun and EngineError."""
+    if column.obstacle:
+        raise column.obstacle
+    measured = measure_inside(column.kernel) if column.kernel else measure_here()
+    start = time.monotonic()
+    rulebook = rules_of(read_release(measured.release))
+    mismatches = tuple(find_mismatches(make_table(), measured.answered, rulebook))
     return Comparison(
         column.name,
         ExitStatus.DIFFERS if mismatches else ExitStatus.PASSED,
@@ -135,14 +184,6 @@ def read(message: object) -> Iterator[Errnos]:
                 yield cell
 
 
-def read_release(release: str) -> tuple[int, ...]:
-    """A kernel's version; EngineError where its release does not tell."""
-    try:
-        return read_version(release)
-    except ValueError as error:
-        raise EngineError(f"{error}: which rules it has is not known.") from None
-
-
 def show(comparison: Comparison, stream: TextIO) -> None:
     """Print what came of a kernel."""
     stream.writelines(f"{line}\n" for line in lines(comparison))
@@ -158,18 +199,30 @@ def lines(comparison: Comparison) -> Iterator[str]:
         return
     agree = comparison.cells - len(comparison.mismatches)
     rate = comparison.cells / comparison.seconds
+    seed = "" if comparison.seed is None else f" of seed {comparison.seed}"
+    what = comparison.what
     yield (
-        f"{comparison.name} ({comparison.release}): {agree:,} of {comparison.cells:,} cells agree, "
-        f"with {comparison.compared:,} bind() and listen() "
-        f"({comparison.seconds:.1f} s, {rate:,.0f} cells a second)"
+        f"{comparison.name} ({comparison.release}): {agree:,} of {comparison.cells:,} {what}{seed} "
+        f"agree, with {comparison.compared:,} bind() and listen() "
+        f"({comparison.seconds:.1f} s, {rate:,.0f} {what} a second)"
     )
+    if comparison.shortest:
+        yield from mismatch_lines(comparison.shortest, "the shortest that differs")
+        yield f"    kept: {comparison.kept}"
+        yield f"    again: invoke rules.verify --kernel {comparison.name} --replay FILE"
+        return
     for mismatch in comparison.mismatches[:SHOWN]:
-        yield ""
-        yield f"  {mismatch.cell.about}"
-        for line in mismatch.lines():
-            yield f"    {line}"
-        yield f"    the model: {mismatch.model}"
-        yield f"    ({mismatch.answer.rule.sentence})"
+        yield from mismatch_lines(mismatch, mismatch.cell.about)
     if len(comparison.mismatches) > SHOWN:
         yield ""
         yield f"  and {len(comparison.mismatches) - SHOWN:,} more; --json FILE has all of them"
+
+
+def mismatch_lines(mismatch: Mismatch, title: str) -> Iterator[str]:
+    """A mismatch: what was called, what came of it, and what the model says."""
+    yield ""
+    yield f"  {title}"
+    for line in mismatch.lines():
+        yield f"    {line}"
+    yield f"    the model: {mismatch.model}"
+    yield f"    ({mismatch.answer.rule.sentence})"
