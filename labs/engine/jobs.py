@@ -87,7 +87,7 @@ def be_worker(job: Job, do: Callable[[Job], Result], answers: Connection, parent
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-    gc.freeze()  # all that the parent has made: none of it is garbage that this one is to find
+    gc.freeze()  # what the parent has made is no garbage to look for here
     try:
         answers.send(do(job))
     except BindlabError as error:

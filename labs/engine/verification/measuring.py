@@ -7,7 +7,7 @@ import socket
 import struct
 from dataclasses import replace
 from signal import SIGKILL
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from labs.engine import model
 from labs.engine.model import Argument, Reference
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from labs.engine.rules.calls import Call, User
     from labs.engine.verification.cell import Cell
 
+Item = TypeVar("Item")
 Errnos: TypeAlias = "list[int]"
 """What the kernel answered to each call of a cell, 0 for success."""
 
@@ -80,10 +81,10 @@ def part(cells: Sequence[Cell]) -> Iterator[list[Sequence[Cell]]]:
         yield batches
 
 
-def cut(cells: Sequence[Cell]) -> Iterator[Sequence[Cell]]:
-    """The cells in batches, those that are measured together."""
-    for start in range(0, len(cells), AT_ONCE):
-        yield cells[start : start + AT_ONCE]
+def cut(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Cells, or what there is for each, in batches: those that are measured together."""
+    for start in range(0, len(items), AT_ONCE):
+        yield items[start : start + AT_ONCE]
 
 
 def count_connections(cells: Sequence[Cell]) -> int:

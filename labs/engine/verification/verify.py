@@ -13,8 +13,8 @@ from labs.engine.kernels.boot import booting, one_processor
 from labs.engine.kernels.matrix import HOST, choose_columns
 from labs.engine.rules.rulebook import read_version, rules_of
 from labs.engine.runner import foremost
-from labs.engine.verification.comparison import Comparison, count_compared, find_mismatches
-from labs.engine.verification.sharing import measure_cells
+from labs.engine.verification.comparison import Comparison, count_compared
+from labs.engine.verification.sharing import compare_cells, measure_cells
 from labs.engine.verification.table import make_table
 from labs.engine.views.json import STANDARD_OUTPUT, open_document
 
@@ -90,7 +90,7 @@ def verify(column: Column) -> Comparison:
         measured = measure_inside(column.kernel) if column.kernel else measure_here()
         start = time.monotonic()
         rulebook = rules_of(read_release(measured.release))
-        mismatches = tuple(find_mismatches(make_table(), measured.answered, rulebook))
+        mismatches = compare_cells(make_table(), measured.answered, rulebook)
     except BindlabError as error:
         return Comparison(column.name, error.status, problem=error.message, hint=error.hint)
     return Comparison(
@@ -100,7 +100,7 @@ def verify(column: Column) -> Comparison:
         len(measured.answered),
         count_compared(make_table()),
         measured.seconds + time.monotonic() - start,
-        mismatches,
+        tuple(mismatches),
     )
 
 
