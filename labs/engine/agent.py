@@ -172,7 +172,9 @@ class Agent:
 
     def _call(self, call: Json, values: list[Json]) -> Json:
         match call:
-            case [str(name), list(arguments)]:
+            # `str(name)` would look in vain for str.__match_args__ first, which takes longer than
+            # some calls do.
+            case [str() as name, list() as arguments]:
                 method: Callable[..., Json] | None = getattr(self, f"call_{name}", None)
                 if method is not None:
                     return method(*(resolve(argument, values) for argument in arguments))
@@ -430,7 +432,7 @@ class Agent:
 def resolve(argument: Json, values: list[Json]) -> Json:
     """The argument, or what an earlier call of the batch returned where it refers to one."""
     match argument:
-        case {"reference": int(index)}:
+        case {"reference": int() as index}:
             value = values[index]
             # accept() returns the new descriptor and the peer.
             return value[0] if isinstance(value, list) else value

@@ -6,6 +6,7 @@ that hangs or dies is that one alone.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -86,6 +87,7 @@ def be_worker(job: Job, do: Callable[[Job], Result], answers: Connection, parent
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    gc.freeze()  # what the parent has made is no garbage to look for here
     try:
         answers.send(do(job))
     except BindlabError as error:

@@ -5,6 +5,7 @@ import pytest
 from labs.engine.errors import ExitStatus
 from labs.engine.rules.rulebook import read_version, rules_of
 from labs.engine.verification.comparison import Comparison, find_mismatches
+from labs.engine.verification.sharing import compare_cells
 from labs.engine.verification.table import make_table
 from labs.engine.verification.verify import Measured, lines, measure_here
 from tests.mutants import mutants, survivors
@@ -18,7 +19,7 @@ def measured() -> Measured:
 def test_the_rules_are_the_kernels(measured: Measured) -> None:
     rulebook = rules_of(read_version(measured.release))
     assert len(measured.answered) == len(make_table())
-    assert [*find_mismatches(make_table(), measured.answered, rulebook)] == []
+    assert compare_cells(make_table(), measured.answered, rulebook) == []
 
 
 def test_the_table_catches_each_rule_that_is_wrong(measured: Measured) -> None:
@@ -29,6 +30,7 @@ def test_a_mismatch_is_shown_as_calls(measured: Measured) -> None:
     found = dict(mutants(rules_of(read_version(measured.release))))
     mutant = found["tcp_shares without both-reuseaddr"]
     mismatches = tuple(find_mismatches(make_table(), measured.answered, mutant))
+    assert compare_cells(make_table(), measured.answered, mutant) == [*mismatches]
     comparison = Comparison(
         "host", ExitStatus.DIFFERS, measured.release, len(make_table()), 1, 1.0, mismatches
     )

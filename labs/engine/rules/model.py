@@ -111,11 +111,11 @@ def perform(world: World, call: Call) -> tuple[Answer, World]:
 def with_option(socket: Socket, call: SetOption) -> Socket:
     """A socket after setsockopt(); ValueError for a value that the option cannot have."""
     match call.option, call.value:
-        case Option.REUSEADDR, bool(value):
+        case Option.REUSEADDR, bool() as value:
             return socket._replace(reuseaddr=value)
-        case Option.REUSEPORT, bool(value):
+        case Option.REUSEPORT, bool() as value:
             return socket._replace(reuseport=value)
-        case Option.V6ONLY, bool(value):
+        case Option.V6ONLY, bool() as value:
             return socket._replace(v6only=value)
         case Option.DEVICE, str(device):
             return moved(socket._replace(device=device))

@@ -7,7 +7,7 @@ import socket
 import struct
 from dataclasses import replace
 from signal import SIGKILL
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from labs.engine import model
 from labs.engine.model import Argument, Reference
@@ -35,12 +35,13 @@ if TYPE_CHECKING:
     from labs.engine.rules.calls import Call, User
     from labs.engine.verification.cell import Cell
 
+Item = TypeVar("Item")
 Errnos: TypeAlias = "list[int]"
 """What the kernel answered to each call of a cell, 0 for success."""
 
 # What remains of connections stays for a minute, and a namespace of a small machine has room for
 # about a thousand (tcp_max_tw_buckets).
-IN_ONE_PLACE = 800
+IN_ONE_PLACE = 800  # connections
 AT_ONCE = 100  # cells: their sockets are open together, and a process may have 1,024
 BACKLOG = 8
 PATIENCE = 1  # seconds that accept() waits for a connection that should be there
@@ -56,15 +57,39 @@ TAKE_FIRST = (6, 0, 0, 0)  # BPF_RET of 0: the first of the group
 
 
 def measure(backend: Backend, cells: Sequence[Cell]) -> Iterator[list[Errnos]]:
-    """What the kernel answers to each call of each cell, some cells at a time, in order."""
-    for first in range(0, len(cells), IN_ONE_PLACE):
-        place = str(first // IN_ONE_PLACE + 1)
+    """What the kernel answers to each call of each cell, a batch at a time, in order."""
+    for number, batches in enumerate(part(cells), 1):
+        place = str(number)
         open_place(backend, place)
-        here = cells[first : first + IN_ONE_PLACE]
-        for start in range(0, len(here), AT_ONCE):
-            yield Batch(backend, place, here[start : start + AT_ONCE]).carry_out()
-        for user in USERS:
-            backend.end_process(in_place(user.name, place), SIGKILL)
+        for batch in batches:
+            yield Batch(backend, place, batch).carry_out()
+        end_place(backend, place)
+
+
+def part(cells: Sequence[Cell]) -> Iterator[list[Sequence[Cell]]]:
+    """The batches of each place, which has room for what their connections leave."""
+    batches: list[Sequence[Cell]] = []
+    taken = 0
+    for batch in cut(cells):
+        connections = count_connections(batch)
+        if batches and taken + connections > IN_ONE_PLACE:
+            yield batches
+            batches, taken = [], 0
+        batches.append(batch)
+        taken += connections
+    if batches:
+        yield batches
+
+
+def cut(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Cells, or what there is for each, in batches: those that are measured together."""
+    for start in range(0, len(items), AT_ONCE):
+        yield items[start : start + AT_ONCE]
+
+
+def count_connections(cells: Sequence[Cell]) -> int:
+    """How many connections some cells make at most."""
+    return sum(isinstance(call, Connect) for cell in cells for call in cell.calls)
 
 
 def open_place(backend: Backend, place: str) -> None:
@@ -74,6 +99,12 @@ def open_place(backend: Backend, place: str) -> None:
     for user in USERS:
         name, host = in_place(user.name, place), in_place(user.namespace, place)
         backend.start_process(ProcessPlan(name, host, user.uid, tuple(sorted(user.capabilities))))
+
+
+def end_place(backend: Backend, place: str) -> None:
+    """End the processes of a place, whose namespaces stay."""
+    for user in USERS:
+        backend.end_process(in_place(user.name, place), SIGKILL)
 
 
 def in_place(name: str, place: str) -> str:
@@ -183,6 +214,8 @@ def translate(call: Call, descriptor: Argument) -> Iterator[model.Call]:
     match call:
         case Open(_, _, protocol, family):
             yield model.Call("socket", (FAMILIES[family], KINDS[protocol], 0))
+        case SetOption() | Acknowledge():
+            yield set_option(call, descriptor)
         case Bind(_, _, address, port):
             yield model.Call("bind", (descriptor, (address, port)))
         case Connect(_, _, address, port):
@@ -198,8 +231,6 @@ def translate(call: Call, descriptor: Argument) -> Iterator[model.Call]:
             limit = (descriptor, socket.SOL_SOCKET, int(socket.SO_RCVTIMEO), timeout)
             yield model.Call("setsockopt", limit)
             yield model.Call("accept", (descriptor,))
-        case SetOption() | Acknowledge():
-            yield set_option(call, descriptor)
 
 
 def set_option(call: SetOption | Acknowledge, descriptor: Argument) -> model.Call:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labs.engine.backends.namespaces.backend import open_namespaces
 from labs.engine.errors import BindlabError, EngineError, ExitStatus, UsageError, standard_output
 from labs.engine.exercises.progress import state_folder
 from labs.engine.kernels.boot import booting, one_processor
@@ -18,12 +18,11 @@ from labs.engine.runner import foremost
 from labs.engine.verification.comparison import (
     Comparison,
     count_compared,
-    find_mismatches,
     read_release,
 )
 from labs.engine.verification.kept import read_kept
-from labs.engine.verification.measuring import measure
 from labs.engine.verification.sequences import SEED, Search, replay, search
+from labs.engine.verification.sharing import compare_cells, measure_cells
 from labs.engine.verification.table import make_table
 from labs.engine.views.json import STANDARD_OUTPUT, open_document
 
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from labs.engine.verification.measuring import Errnos
 
 SCHEMA = 1
-DEADLINE = 30.0  # seconds that a process may take for all that it is asked at once
 SHOWN = 20  # mismatches of a kernel
 
 
@@ -107,6 +105,8 @@ def choose_check(options: VerifyOptions) -> Callable[[Column], Comparison]:
     if options.replay:
         if options.sequences is not None:
             raise UsageError("--sequences makes new ones, --replay asks old ones: give one.")
+        if options.seed is not None or options.keep:
+            raise UsageError("--seed and --keep are for --sequences N.")
         cells = read_kept(options.replay)
         return lambda column: attempt(column, lambda: replay(column, cells))
     if options.sequences is None:
@@ -142,7 +142,7 @@ def verify_table(column: Column) -> Comparison:
     measured = measure_inside(column.kernel) if column.kernel else measure_here()
     start = time.monotonic()
     rulebook = rules_of(read_release(measured.release))
-    mismatches = tuple(find_mismatches(make_table(), measured.answered, rulebook))
+    mismatches = compare_cells(make_table(), measured.answered, rulebook)
     return Comparison(
         column.name,
         ExitStatus.DIFFERS if mismatches else ExitStatus.PASSED,
@@ -150,16 +150,15 @@ def verify_table(column: Column) -> Comparison:
         len(measured.answered),
         count_compared(make_table()),
         measured.seconds + time.monotonic() - start,
-        mismatches,
+        tuple(mismatches),
     )
 
 
 def measure_here() -> Measured:
     """Measure the table on this machine's own kernel; raises CannotRun and EngineError."""
     start = time.monotonic()
-    with open_namespaces(DEADLINE) as backend:
-        answered = [errnos for some in measure(backend, make_table()) for errnos in some]
-        return Measured(backend.kernel, answered, time.monotonic() - start)
+    answered = measure_cells(make_table())
+    return Measured(os.uname().release, answered, time.monotonic() - start)
 
 
 def measure_inside(kernel: Kernel) -> Measured:

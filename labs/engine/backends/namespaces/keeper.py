@@ -10,6 +10,7 @@ user's alone; so all that has yet to be read of the project is read before anybo
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -79,6 +80,7 @@ def part_from(controller: int, *descriptors: int) -> None:
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != controller:
         os._exit(0)
+    gc.freeze()  # what the controlling process has made is no garbage to look for here
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     stand_alone(*descriptors)
