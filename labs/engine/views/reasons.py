@@ -15,6 +15,7 @@ HOLDERS = {
     "CONNECTED": "{user}'s connection",
     "FIN_WAIT1": "{user}'s closed connection",
     "TIME_WAIT": "{user}'s TIME_WAIT",
+    "RESET": "{user}'s connection that was reset",
 }
 NOBODYS = {"CONNECTED": "a connection that nobody owns"}
 LEFT = "what a connection left"  # of nobody's
