@@ -12,6 +12,7 @@ from labs.engine.backends.fake import FakeBackend
 from labs.engine.layout import Layout
 from labs.engine.model import ENGINE, CallMade, Concluded, Event, Finding, RunStarted, StepEnded
 from labs.engine.record import EVENTS, SCHEMA, Record, document, event_line
+from labs.engine.rules.sockets import State
 from labs.engine.runner import plan_only, run_lab
 from labs.engine.script import OK, Run, lab
 from labs.engine.views.json import LinesView
@@ -107,6 +108,11 @@ def test_each_backend_is_published(name: str, events: list[Event]) -> None:
     assert isinstance(started, RunStarted)
     found = as_read([record_of([replace(started, backend=name), *events[1:]])])
     jsonschema.Draft202012Validator(schema()).validate(found)
+
+
+def test_each_state_of_a_socket_in_the_way_is_published() -> None:
+    states = schema()["$defs"]["decision"]["properties"]["state"]["enum"]
+    assert states == ["", *State]
 
 
 @pytest.mark.parametrize("machine", ["uml", "qemu"])
