@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 from labs.engine.rules.bucket import EMPTY, enter
 from labs.engine.rules.sockets import (
     CLOSE,
+    FIN_WAIT1,
     IPV4,
     IPV6,
     LISTEN,
     NOBODY,
+    REQUESTED,
     TCP,
     TIME_WAIT,
     UDP,
     Socket,
     State,
     parse_address,
+    read_state,
 )
 
 if TYPE_CHECKING:
@@ -28,10 +31,7 @@ if TYPE_CHECKING:
     from labs.engine.rules.bucket import Bucket
     from labs.engine.rules.world import Place, World
 
-# A request that has not become a connection has no place on the port.
-REQUESTED = {"SYN_RECV", "NEW_SYN_RECV"}
-LEFT = {"FIN_WAIT1": State.FIN_WAIT1, "FIN_WAIT2": TIME_WAIT, "TIME_WAIT": TIME_WAIT}
-ORPHANED = (State.FIN_WAIT1, TIME_WAIT)
+LEFT = (FIN_WAIT1, TIME_WAIT)
 
 
 @dataclass
@@ -81,8 +81,8 @@ def agree(
     world: World, place: Place, port: Port, known: Sequence[Socket], rows: Sequence[SocketRow]
 ) -> World:
     """The world with these connections on a port, in place of those that are known there."""
-    left = Counter(LEFT[row.state] for row in rows if is_left(row))
-    were_left = [socket for socket in known if socket.state in ORPHANED]
+    left = Counter(state for row in rows if (state := state_of(row)) in LEFT)
+    were_left = [socket for socket in known if socket.state in LEFT]
     is_same = len(rows) == len(known) and left.total() == len(were_left)
     if is_same and not port.crowded and len(left) <= 1:
         for socket in were_left:
@@ -99,9 +99,9 @@ def agree(
     return with_connections(world, place, rows, origins, memory)
 
 
-def is_left(row: SocketRow) -> bool:
-    """Whether a connection is one that its process has closed first."""
-    return not row.inode and row.state in LEFT
+def state_of(row: SocketRow) -> State:
+    """A state as the rules tell states apart."""
+    return read_state(row.state, has_process=bool(row.inode))
 
 
 def with_connections(
@@ -118,7 +118,6 @@ def with_connections(
     origin = next(iter(origins), None)
     for number, row in enumerate({kind_of(row): row for row in rows}.values()):
         assert origin is not None
-        state = LEFT[row.state] if is_left(row) else State.CONNECTED
         orphans_owner = origin.owner if world.rulebook.keeps_owner else NOBODY
         child = origin._replace(
             name=f"{place} {number}",
@@ -126,7 +125,7 @@ def with_connections(
             protocol=TCP if place[1] else UDP,
             owner=row.uid if row.inode else orphans_owner,
             address=parse_address(row.local[0]),
-            state=state,
+            state=state_of(row),
             peer="",
             listener="",
         )

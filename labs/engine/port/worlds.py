@@ -17,11 +17,13 @@ from labs.engine.rules.sockets import (
     IPV4,
     LISTEN,
     NOBODY,
+    REQUESTED,
     TCP,
     TIME_WAIT,
     Socket,
     State,
     parse_address,
+    read_state,
 )
 from labs.engine.rules.world import World, place_of, take
 
@@ -37,9 +39,6 @@ if TYPE_CHECKING:
 HERE = "here"  # the network namespace
 MINE = "mine"
 STRANGER = -2  # an owner that is not known, and is not the one who asks
-
-# A connection that is being made has no place on the port, beside its listener's.
-NOT_THERE = frozenset({"SYN_RECV", "NEW_SYN_RECV"})
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def make_members(sight: Sight, question: Question) -> tuple[Member, ...]:
     """The sockets on the port, alike ones as one; listeners first, then as they were seen."""
     groups: dict[tuple[Socket, ...], list[Taken]] = {}
     for taken in sight.taken:
-        if taken.row.state in NOT_THERE:
+        if taken.row.state in REQUESTED:
             continue
         variants = tuple(variants_of(taken, question))
         groups.setdefault(variants, []).append(taken)
@@ -109,7 +108,7 @@ def variants_of(taken: Taken, question: Question) -> Iterator[Socket]:
             row.device,
             reuseaddr,
             reuseport,
-            state_of(row),
+            read_state(row.state, has_process=bool(row.inode)),
         )
 
 
@@ -119,19 +118,6 @@ def owners_of(row: Row, question: Question) -> tuple[int, ...]:
         return (row.owner,)
     # What no process has belongs to nobody; else its owner may be any who has no number here.
     return (STRANGER, question.uid) if row.inode else (NOBODY,)
-
-
-def state_of(row: Row) -> State:
-    """A state as the rules tell states apart."""
-    if row.state == "LISTEN":
-        return State.LISTEN
-    if row.protocol is not TCP:
-        return State.CLOSE if row.state == "CLOSE" else State.CONNECTED
-    if row.state == "TIME_WAIT" or (row.state == "FIN_WAIT2" and not row.inode):
-        return State.TIME_WAIT
-    if row.state == "CLOSE":
-        return State.CLOSE
-    return State.FIN_WAIT1 if row.state == "FIN_WAIT1" and not row.inode else State.CONNECTED
 
 
 def narrow(member: Member, all_members: Sequence[Member]) -> Member:

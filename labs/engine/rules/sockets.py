@@ -55,6 +55,17 @@ IPV4, IPV6 = Family.IPV4, Family.IPV6
 CLOSE, LISTEN, TIME_WAIT = State.CLOSE, State.LISTEN, State.TIME_WAIT
 CONNECTED, FIN_WAIT1, RESET = State.CONNECTED, State.FIN_WAIT1, State.RESET
 
+REQUESTED = frozenset({"SYN_RECV", "NEW_SYN_RECV"})
+"""States of sock_diag(7) of what has no place on the port yet, beside its listener's."""
+ORPHANED = {"FIN_WAIT1": FIN_WAIT1, "FIN_WAIT2": TIME_WAIT, "TIME_WAIT": TIME_WAIT}
+
+
+def read_state(name: str, *, has_process: bool) -> State:
+    """A state from its name in sock_diag(7), and whether a process has the socket."""
+    if name in (CLOSE, LISTEN):
+        return State(name)
+    return CONNECTED if has_process else ORPHANED.get(name, CONNECTED)
+
 
 class Address(NamedTuple):
     """An address: whether it is one of IPv4, be it mapped into IPv6, and its number.
