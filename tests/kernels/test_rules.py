@@ -17,6 +17,8 @@ from labs.engine.verification.verify import Measured, measure_inside
 from tests.mutants import survivors
 from tests.support import ROOT
 
+pytestmark = [pytest.mark.kernels, pytest.mark.alike]
+
 # It recalls SO_REUSEADDR, and does not see a mapped wildcard: what later ones do not.
 KERNEL = "6.1"
 

@@ -11,7 +11,7 @@ from labs.engine.catalogue import LABS, list_labs
 from tests.skeletons import masked, skeleton_of
 from tests.support import ROOT, copy_tree, need_program, run
 
-pytestmark = pytest.mark.namespaces
+pytestmark = [pytest.mark.namespaces, pytest.mark.alike]
 
 DOCS = ROOT / "docs"
 RENEW = "invoke docs.pictures renews them"

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -30,7 +29,7 @@ from labs.engine.verification.cell import ALICE, BOB
 from labs.engine.verification.table import make_table
 from tests import ports
 from tests.ports import Machine, compare, open_machine, part
-from tests.support import copy_tree, run
+from tests.support import copy_tree, need_program, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from labs.engine.port.sight import Sight
 
 pytestmark = pytest.mark.namespaces
-root_only = pytest.mark.root_only
 
 EVERY = 17  # of the table's situations one in so many
 REUSEPORT = (socket.SOL_SOCKET, socket.SO_REUSEPORT)
@@ -307,7 +305,7 @@ def readable() -> Iterator[Path]:
         yield copy_tree(folder)
 
 
-@root_only
+@pytest.mark.root_only
 def test_who_may_see_little_says_what_it_did_not_see(readable: Path) -> None:
     with serving() as port:
         where = ("port.why", str(port), "--address", "127.0.0.1")
@@ -325,7 +323,7 @@ def test_who_may_see_little_says_what_it_did_not_see(readable: Path) -> None:
         assert "other users may not be looked into" in " ".join(text.split())
 
 
-@root_only
+@pytest.mark.root_only
 def test_what_depends_on_what_may_not_be_seen_is_not_guessed(readable: Path) -> None:
     """Root's listener may have SO_REUSEPORT, and root would be let in then."""
     with serving() as port:
@@ -336,7 +334,7 @@ def test_what_depends_on_what_may_not_be_seen_is_not_guessed(readable: Path) -> 
         assert run(*where).status == 0
 
 
-@root_only
+@pytest.mark.root_only
 def test_another_namespace_that_may_not_be_entered(machine: Machine, readable: Path) -> None:
     done = as_nobody(readable, "port.why", "80", "--netns", str(machine.pid))
     assert (done.status, done.output) == (125, "")
@@ -350,10 +348,10 @@ def test_another_namespace_that_may_not_be_entered(machine: Machine, readable: P
 FORBIDDEN = "bind,listen,connect,kill,tkill,tgkill,setsockopt,pidfd_send_signal,accept,accept4"
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 @pytest.mark.parametrize("where", ["here", "there"])
 def test_it_only_looks(machine: Machine, where: str, tmp_path: Path) -> None:
     """No call of it could change anything, neither here nor where it looks."""
+    need_program("strace")
     listen(machine, "bob", "0.0.0.0", REUSEPORT)
     trace = tmp_path / "trace"
     prefix = ("strace", "-f", "-qq", "-e", f"trace={FORBIDDEN}", "-o", str(trace))
@@ -372,8 +370,8 @@ def is_harmless(line: str) -> bool:
     return bool(re.search(r"AF_NETLINK|AF_UNIX|--- SIG|\+\+\+ exited", line))
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 def test_strace_would_see_it(tmp_path: Path) -> None:
+    need_program("strace")
     trace = tmp_path / "trace"
     script = "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()"
     prefix = ["strace", "-f", "-qq", "-e", f"trace={FORBIDDEN}", "-o", str(trace)]

@@ -22,6 +22,7 @@ def test_the_rules_are_the_kernels(measured: Measured) -> None:
     assert compare_cells(make_table(), measured.answered, rulebook) == []
 
 
+@pytest.mark.alike
 def test_the_table_catches_each_rule_that_is_wrong(measured: Measured) -> None:
     assert survivors(measured.release, measured.answered) == []
 
