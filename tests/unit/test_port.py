@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import shlex
 import socket
 import struct
 from dataclasses import replace
@@ -20,7 +21,7 @@ from labs.engine.port.answer import Answer
 from labs.engine.port.cgroup import find_container, find_unit
 from labs.engine.port.netlink import INET_DIAG_CGROUP_ID, INET_DIAG_SKV6ONLY, read_row
 from labs.engine.port.processes import find_target, map_inwards, map_outwards
-from labs.engine.port.question import Question, Wish, read_question
+from labs.engine.port.question import Question, Wish, as_root, read_question
 from labs.engine.port.ruling import Doubt, Verdict, judge
 from labs.engine.port.sight import Container, Elsewhere, Holder, Options, Place, Row, Sight, Taken
 from labs.engine.port.unseen import list_unseen
@@ -109,7 +110,7 @@ def show(told: Answer, language: str = "en") -> str:
         (Wish("80", address="localhost"), "'localhost' is no address"),
         (Wish("80", address="1.2.3"), "no address"),
         (Wish("80", address="[::]"), "no address"),
-        (Wish("80", user="nobody-of-this-name"), "no user nobody-of-this-name"),
+        (Wish("80", user="nobody-of-this-name"), "no user 'nobody-of-this-name'"),
         (Wish("80", user=str(1 << 32)), "no uid"),
         (Wish("80", user="a\0b"), "no user"),
         (Wish("80", v6only=True), "--v6only"),
@@ -135,6 +136,18 @@ def test_a_question() -> None:
     assert asked.family is IPV6
     assert read_question(Wish("80")).uid == os.geteuid()
     assert read_question(Wish("80", "65001", capability=True)).capabilities == {BIND_SERVICE}
+
+
+def test_root_is_asked_the_same() -> None:
+    wish = Wish("80", "65001", "::", False, True, True, True, "eth0", True, "7")
+    command = shlex.split(as_root(read_question(wish)))
+    assert command[:5] == ["sudo", "env", "PATH=$PATH", "invoke", "port.why"]
+    assert command[5:] == [
+        *("80", "--user", "65001", "--address", "::", "--reuseaddr", "--reuseport", "--v6only"),
+        *("--capability", "--device", "eth0", "--netns", "7"),
+    ]
+    mine = as_root(read_question(Wish("80", udp=True)))
+    assert mine.endswith(f" 80 --user {os.geteuid()} --udp")
 
 
 # --- the verdict --------------------------------------------------------------------------

@@ -134,7 +134,7 @@ def for_address(question: Question, sight: Sight) -> Iterator[Advice]:
     """What to do where an address is none of the host's."""
     if found := free_addresses(question, sight):
         yield Advice("addresses-here", {"addresses": ", ".join(found)})
-    version = "ipv4" if question.family is IPV4 else "ipv6"
+    version = "ipv4" if parse_address(question.address).is_ipv4 else "ipv6"
     host = sight.place.host
     there = replace(host, addresses=host.addresses | {parse_address(question.address)})
     if accepts(question, replace(sight, place=replace(sight.place, host=there))):

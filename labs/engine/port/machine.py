@@ -18,6 +18,7 @@ from labs.engine.port.processes import (
     find_holders,
     map_outwards,
     read_options,
+    shows_all,
 )
 from labs.engine.port.sight import Options, Row, Sight, Taken
 from labs.engine.rules.rulebook import read_version
@@ -62,7 +63,7 @@ def see(question: Question) -> Sight:
         place,
         tuple(take(row, holders.get(row.inode, []), names) for row in rows),
         found.hidden if found else 0,
-        is_shown or not (found and found.hidden),
+        is_shown or (shows_all() and not (found and found.hidden)),
         () if rows else find_elsewhere(question.protocol, question.port, question.netns),
     )
 

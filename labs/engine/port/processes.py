@@ -25,6 +25,7 @@ GONE = (errno.ENOENT, errno.ESRCH, errno.EBADF)
 LISTENING = "0A"  # st of /proc/net/tcp, where listeners come first
 UNCONNECTED = "07"  # st of /proc/net/udp
 DOCKER_PROXY = "docker-proxy"
+FIRST_PIDS = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 
 
 @dataclass
@@ -59,6 +60,11 @@ def find_holders(wanted: frozenset[int] | None) -> Found:
 def list_processes() -> list[int]:
     """The pids of all processes that /proc shows, in order."""
     return sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+
+
+def shows_all() -> bool:
+    """Whether /proc has all processes: of the first pid namespace, and hiding none (hidepid)."""
+    return os.path.exists("/proc/1") and os.readlink("/proc/self/ns/pid") == FIRST_PIDS
 
 
 def read_inode(pid: int, descriptor: str) -> int:
