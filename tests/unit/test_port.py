@@ -18,7 +18,7 @@ import pytest
 from labs.engine.errors import CannotRun, ExitStatus, UsageError
 from labs.engine.port.advice import advise
 from labs.engine.port.answer import Answer
-from labs.engine.port.cgroup import find_container, find_unit
+from labs.engine.port.cgroup import find_container, find_unit, is_of_user
 from labs.engine.port.netlink import INET_DIAG_CGROUP_ID, INET_DIAG_SKV6ONLY, read_row
 from labs.engine.port.processes import find_target, map_inwards, map_outwards
 from labs.engine.port.question import Question, Wish, as_root, read_question
@@ -28,7 +28,7 @@ from labs.engine.port.unseen import list_unseen
 from labs.engine.rules.calls import BIND_SERVICE
 from labs.engine.rules.host import Host
 from labs.engine.rules.sockets import IPV4, IPV6, TCP, UDP, parse_address
-from labs.engine.views.port import PortView
+from labs.engine.views.port import PortView, name_origin
 from labs.engine.warm_parent import DIAG_MESSAGE
 from tests.support import ROOT
 
@@ -45,6 +45,7 @@ HOST = Host(
 )
 NUMBERS = itertools.count(100)
 SERVER = Holder(4711, "nginx", BOB)
+PROXY = Holder(4712, "docker-proxy", 0, unit="docker.service", target="172.17.0.2:80")
 
 
 def there(
@@ -333,12 +334,42 @@ def test_where_a_server_has_connections_its_end_leaves_something() -> None:
             (replace(SERVER, container=Container("podman", "c0ffee" * 8)),),
             "podman stop c0ffeec0ffee",
         ),
+        (
+            (replace(SERVER, unit="web.service", is_users=True),),
+            "systemctl --user stop web.service",
+        ),
+        (
+            (Holder(1, "systemd", 0),),
+            "systemctl stop NAME.socket (systemctl list-sockets)",
+        ),
+        (
+            (Holder(811, "systemd", BOB, is_users=True),),
+            "systemctl --user stop NAME.socket (systemctl --user list-sockets)",
+        ),
+        ((PROXY,), "docker stop CONTAINER (docker ps)"),
+        ((replace(PROXY, container=Container("docker", "c0ffee" * 8, "web")),), "docker stop web"),
     ],
 )
 def test_how_what_is_there_is_stopped(holders: tuple[Holder, ...], what: str) -> None:
     sight = seen(there(options=RP, holders=holders))
     stop = next(one for one in advise(judge(question(), sight), sight) if one.kind == "stop")
     assert stop.values == {"what": what}
+
+
+def test_a_proxy_of_dockers_is_not_started_by_anybody() -> None:
+    """So nobody can give it SO_REUSEPORT, or take its listener."""
+    sight = seen(there(options=RP, holders=(PROXY,)))
+    assert kinds(question(), sight) == ["stop", "publish"]
+
+
+def test_a_sysctl_is_of_the_network_namespace_that_is_asked_about() -> None:
+    low = {one.kind: one for one in advise(judge(question(port=80, netns=7), seen()), seen())}
+    text = low["sysctl"].text.format(**low["sysctl"].values)
+    assert text.endswith("on: nsenter -t 7 -n sysctl net.ipv4.ip_unprivileged_port_start=80")
+    foreign = question(address="::ffff:198.51.100.1")
+    nonlocal_bind = advise(judge(foreign, seen()), seen())[-1]
+    text = nonlocal_bind.text.format(**nonlocal_bind.values)
+    assert text.endswith("yet: sysctl net.ipv4.ip_nonlocal_bind=1")
 
 
 # --- what was read ------------------------------------------------------------------------
@@ -386,6 +417,21 @@ ID = "0123456789abcdef" * 4
 def test_what_a_cgroup_says(path: str, container: Container | None, unit: str) -> None:
     assert find_container(path) == container
     assert find_unit(path) == unit
+    assert is_of_user(path) is ("/user@1" in path)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("", ""),
+        ("/", ""),
+        ("/build/7", "/build/7"),
+        (f"/docker/{ID}", "docker 0123456789ab"),
+        ("/system.slice/nginx.service", "nginx.service"),
+    ],
+)
+def test_where_a_socket_was_made_is_said_briefly(path: str, said: str) -> None:
+    assert name_origin(path) == said
 
 
 def test_uids_of_two_namespaces() -> None:

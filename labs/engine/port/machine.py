@@ -102,15 +102,24 @@ def take(row: Row, held: Sequence[tuple[int, int]], names: dict[int, Holder | No
         return Taken(row)
     for pid, _ in held:
         if pid not in names:
-            names[pid] = with_name(describe(pid))
+            names[pid] = with_container(describe(pid))
     holders = {pid: found for pid, _ in held if (found := names[pid])}
     origin = "" if holders or not row.cgroup else find_path(row.cgroup)
     return Taken(row, read_options(row.inode, held), (*holders.values(),), origin)
 
 
-def with_name(holder: Holder | None) -> Holder | None:
-    """A process whose container has its name too, where it is one of Docker's."""
-    if holder is None or holder.container is None or holder.container.engine != "docker":
+def with_container(holder: Holder | None) -> Holder | None:
+    """A process whose container has its name too, where it is one of Docker's.
+
+    A docker-proxy's is the one that it passes connections on to.
+    """
+    if holder is None:
+        return None
+    if holder.target:
+        from labs.engine.port.docker_names import find_at
+
+        return replace(holder, container=find_at(holder.target.rpartition(":")[0]))
+    if holder.container is None or holder.container.engine != "docker":
         return holder
     from labs.engine.port.docker_names import find_name
 

@@ -13,7 +13,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from labs.engine.port.cgroup import find_container, find_unit
+from labs.engine.port.cgroup import find_container, find_unit, is_of_user
 from labs.engine.port.sight import Elsewhere, Holder, Options
 from labs.engine.system import pidfd_getfd
 from labs.engine.warm_parent import read_field
@@ -107,7 +107,8 @@ def describe(pid: int) -> Holder | None:
     uid = int(read_field(status, "Uid").split()[1])
     inside = map_inwards(uid_map, uid) if is_apart(pid) else None
     target = find_target(arguments) if command == DOCKER_PROXY else ""
-    return Holder(pid, command, uid, inside, find_container(cgroups), find_unit(cgroups), target)
+    belongs = find_container(cgroups), find_unit(cgroups)
+    return Holder(pid, command, uid, inside, *belongs, target, is_of_user(cgroups))
 
 
 def is_apart(pid: int) -> bool:
