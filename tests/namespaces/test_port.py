@@ -224,6 +224,19 @@ def test_a_broadcast_address_can_be_bound(machine: Machine) -> None:
     assert ruling.replies[0].errno == "EADDRNOTAVAIL"
 
 
+def test_the_loopback_of_ipv6_is_los_alone(machine: Machine) -> None:
+    """A socket on another device cannot be bound to it; to that of IPv4 it can."""
+    (six,) = make(machine, "bob", Call("socket", (socket.AF_INET6, socket.SOCK_STREAM, 0)))
+    device = Call("setsockopt", (six, socket.SOL_SOCKET, socket.SO_BINDTODEVICE, "eth0"))
+    make(machine, "bob", device)
+    bind = Call("bind", (six, ("::1", PORT)))
+    (result,) = machine.backend.perform("bob", [bind], go_on=True)
+    ruling = ask(machine, BOB.uid, address="::1", device="eth0")[2]
+    assert name_errno(result.errno) == ruling.replies[0].errno == "EADDRNOTAVAIL"
+    for address, other in (("127.0.0.1", "eth0"), ("::1", "lo"), ("::1", "")):
+        assert ask(machine, BOB.uid, address=address, device=other)[2].replies[0].errno == ""
+
+
 BIND = """
 import socket, sys
 address, port = sys.argv[1:]

@@ -7,7 +7,7 @@ all that the rules ask are one.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from labs.engine.rules.bucket import EMPTY, Bucket, belongs, meet, remember
@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from labs.engine.port.question import Question
     from labs.engine.port.sight import Row, Sight, Taken
     from labs.engine.rules.calls import Call
+    from labs.engine.rules.host import Host
     from labs.engine.rules.rule import Rule, Share
     from labs.engine.rules.rulebook import Rulebook
 
 HERE = "here"  # the network namespace
 MINE = "mine"
+LOOPBACK_IPV6 = parse_address("::1")
 STRANGER = -2  # an owner that is not known, and is not the one who asks
 
 # A connection that is being made has no place on the port, beside its listener's.
@@ -178,7 +180,7 @@ class Asker:
     def __init__(self, question: Question, sight: Sight, rulebook: Rulebook) -> None:
         self.question = question
         self.rulebook = rulebook
-        self._world = World(rulebook, {HERE: sight.place.host})
+        self._world = World(rulebook, {HERE: seen_from(question.device, sight.place.host)})
         user = User(MINE, question.uid, HERE, question.capabilities)
         self._bind = Bind(user, MINE, question.address, question.port)
         self._calls: list[Call] = [*self._make_calls(user)]
@@ -229,6 +231,16 @@ class Asker:
             reuseport=question.reuseport,
         )
         return take(plain, parse_address(question.address), question.port)
+
+
+def seen_from(device: str, host: Host) -> Host:
+    """A host as it is to a socket on a device: ::1 is that of lo alone.
+
+    ipv6_chk_addr() asks for the device of what is of no more than the host's or a link's scope.
+    """
+    if device in ("", "lo"):
+        return host
+    return replace(host, addresses=host.addresses - {LOOPBACK_IPV6})
 
 
 def name_call(call: Call) -> str:
