@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from labs.engine.port.sight import Sight
 
 UNSEEN = {
-    "holders": "Who holds {count} of these sockets: {hidden} processes of other users may not be "
-    "looked into.",
+    "holders": "Who holds {count} of these sockets: {hidden} of the processes may not be looked "
+    "into.",
     "nobody": "Who holds {count} of these sockets: none of the processes that can be seen here. It "
     "may be the kernel itself (as for NFS or WireGuard), a process of another pid namespace or one "
     "that /proc hides (hidepid), or a message in which it is on its way.",
