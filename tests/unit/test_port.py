@@ -25,6 +25,7 @@ from labs.engine.port.question import Question, Wish, as_root, read_question
 from labs.engine.port.ruling import Doubt, Verdict, judge
 from labs.engine.port.sight import Container, Elsewhere, Holder, Options, Place, Row, Sight, Taken
 from labs.engine.port.unseen import list_unseen
+from labs.engine.port.worlds import traits_of, variants_of
 from labs.engine.rules.calls import BIND_SERVICE
 from labs.engine.rules.host import Host
 from labs.engine.rules.sockets import IPV4, IPV6, TCP, UDP, parse_address
@@ -263,6 +264,26 @@ def test_thousands_of_connections_are_one_question() -> None:
     ruling = judge(question(reuseaddr=True), seen(*many))
     assert len(ruling.standings) == 1
     assert len(ruling.standings[0].member.taken) == 5_000
+
+
+def test_sockets_of_the_same_traits_are_the_same_to_the_rules() -> None:
+    """What is taken together before the rules are asked must not be told apart by them."""
+    several = [
+        there(address, options, state=state, owner=owner, device=device)
+        for address in ("0.0.0.0", "::", "::1")
+        for options in (PLAIN, RA, RP, None)
+        for state in ("LISTEN", "CLOSE", "TIME_WAIT", "FIN_WAIT2")
+        for owner in (ALICE, BOB, None)
+        for device in ("", "lo")
+    ]
+    several += [replace(one, row=one.row._replace(inode=0)) for one in several]
+    several += [replace(one, row=one.row._replace(v6only=None)) for one in several]
+    found: dict[object, set[object]] = {}
+    for one in several:
+        variants = tuple(variants_of(one, question(reuseport=True)))
+        found.setdefault(traits_of(one), set()).add(variants)
+    assert len(found) > 100
+    assert {len(variants) for variants in found.values()} == {1}
 
 
 # --- what would make it work --------------------------------------------------------------
