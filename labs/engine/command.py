@@ -43,13 +43,14 @@ from labs.engine.strace import make_readable
 # What write(2) may answer for a pipe, a terminal, a full or a closed standard output.
 OUTPUT_ERRORS = (errno.EPIPE, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 SIGNALS = (SIGINT, SIGTERM, SIGHUP)
+HELP = ("--help", "-h")
 # What was ignored from the start, as SIGHUP is under nohup(1), stays so.
 RETRY = 0.001  # seconds until an interruption that could not be raised is raised again
 HEEDED = tuple(number for number in SIGNALS if getsignal(number) is not SIG_IGN)
 
 
 def check_command_line(namespace: Collection) -> None:
-    """Refuse a wrong command line with status 2, where Invoke alone would say 1.
+    """Refuse a wrong command line with status 2, where Invoke alone would say 1; show help.
 
     It is parsed here as Invoke is about to parse it, if it is Invoke that loads the tasks.
     """
@@ -59,10 +60,34 @@ def check_command_line(namespace: Collection) -> None:
     core = Program().initial_context
     try:
         rest = Parser(initial=core, ignore_unknown=True).parse_argv(sys.argv[1:]).unparsed
-        Parser(namespace.to_contexts(), core).parse_argv(rest)
+        parser = Parser(namespace.to_contexts(), core)
+        if name := find_asked_for_help(parser, rest):
+            show_help(namespace, name)
+        parser.parse_argv(rest)
     except ParseError as error:
         text = re.sub(r"<Argument: (\S+)>", r"--\1", str(error))
         leave(f"{text} invoke --list shows what there is.", ExitStatus.USAGE)
+
+
+def find_asked_for_help(parser: Parser, words: list[str]) -> str:
+    """The command after which --help or -h comes; empty for none.
+
+    Invoke alone would take it for the value that a command needs which has one without a name.
+    """
+    place = next((at for at, word in enumerate(words) if word in HELP), None)
+    if place is None:
+        return ""
+    try:
+        return parser.parse_argv(words[:place])[-1].name or ""
+    except ParseError as error:  # that value, or an option's, is still to come
+        return (error.context and error.context.name) or ""
+
+
+def show_help(namespace: Collection, name: str) -> NoReturn:
+    """Show a command's help as Invoke does, and end."""
+    with exit_statuses():
+        Program(namespace=namespace, binary="inv[oke]").run(["", "--help", name], exit=False)
+    raise Exit(code=0)
 
 
 class CommandTask(Task):  # type: ignore[type-arg]  # generic only in its return value

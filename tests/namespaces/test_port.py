@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from labs.engine.errors import UsageError
-from labs.engine.model import Call
+from labs.engine.model import Call, name_errno
 from labs.engine.port.machine import see
 from labs.engine.port.processes import describe
 from labs.engine.port.question import Question
@@ -212,6 +212,76 @@ def test_a_free_port_that_is_taken_elsewhere(machine: Machine) -> None:
     assert question.netns == machine.pid
 
 
+def test_a_broadcast_address_can_be_bound(machine: Machine) -> None:
+    """That of a network; the kernel asks for an address of the host's or for such a one."""
+    address = "10.77.255.255"
+    assert ask(machine, ALICE.uid, address=address)[2].verdict is Verdict.ACCEPTED
+    listen(machine, "bob", address)
+    assert ask(machine, ALICE.uid, address=address)[2].verdict is Verdict.REFUSED
+    ruling = ask(machine, ALICE.uid, address="10.77.255.254")[2]
+    assert ruling.replies[0].errno == "EADDRNOTAVAIL"
+
+
+def test_the_loopback_of_ipv6_is_los_alone(machine: Machine) -> None:
+    """A socket on another device cannot be bound to it; to that of IPv4 it can."""
+    (six,) = make(machine, "bob", Call("socket", (socket.AF_INET6, socket.SOCK_STREAM, 0)))
+    device = Call("setsockopt", (six, socket.SOL_SOCKET, socket.SO_BINDTODEVICE, "eth0"))
+    make(machine, "bob", device)
+    bind = Call("bind", (six, ("::1", PORT)))
+    (result,) = machine.backend.perform("bob", [bind], go_on=True)
+    ruling = ask(machine, BOB.uid, address="::1", device="eth0")[2]
+    assert name_errno(result.errno) == ruling.replies[0].errno == "EADDRNOTAVAIL"
+    for address, other in (("127.0.0.1", "eth0"), ("::1", "lo"), ("::1", "")):
+        assert ask(machine, BOB.uid, address=address, device=other)[2].replies[0].errno == ""
+
+
+BIND = """
+import socket, sys
+address, port = sys.argv[1:]
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
+with socket.socket(family) as one:
+    try:
+        one.bind((address, int(port)))
+        one.listen()
+    except OSError as error:
+        print(error.errno)
+    else:
+        print(0)
+"""
+
+
+def answers(prefix: tuple[str, ...], address: str, port: int) -> tuple[str, str]:
+    """What is said of a bind() behind such commands, and what the kernel answers there."""
+    done = run("port.why", str(port), "--address", address, "--json", "-", prefix=prefix)
+    (answer,) = json.loads(done.output)["answers"]
+    command = [*prefix, sys.executable, "-c", BIND, address, str(port)]
+    made = subprocess.run(command, capture_output=True, text=True, check=True)
+    return answer["errno"], name_errno(int(made.stdout)) if int(made.stdout) else ""
+
+
+@pytest.mark.parametrize("version", ["ipv4", "ipv6"])
+@pytest.mark.parametrize("address", ["198.51.100.1", "::ffff:198.51.100.1", "2001:db8::1"])
+def test_an_address_that_is_not_here_may_be_bound(version: str, address: str) -> None:
+    """Where ip_nonlocal_bind says so: that of IPv4 is for mapped addresses as well."""
+    switch = f"/proc/sys/net/{version}/ip_nonlocal_bind"
+    allow = f'ip link set lo up && echo 1 > {switch} && exec "$@"'
+    said, answered = answers(("unshare", "-Urn", "sh", "-c", allow, "sh"), address, PORT)
+    is_allowed = (address == "2001:db8::1") == (version == "ipv6")
+    assert said == answered == ("" if is_allowed else "EADDRNOTAVAIL")
+
+
+@pytest.mark.parametrize(("flags", "is_above"), [("-Ur", False), ("-Urn", True)])
+def test_a_root_has_the_low_ports_of_its_own_networks(flags: str, is_above: bool) -> None:
+    """Not those of a network namespace that belongs to the user namespace above."""
+    prefix = ("unshare", flags)
+    said, answered = answers(prefix, "127.0.0.1", 7)
+    assert said == answered
+    if is_above:
+        assert said in ("", "EADDRNOTAVAIL")  # its lo may be down
+    else:
+        assert said == "EACCES"
+
+
 # --- what cannot be -----------------------------------------------------------------------
 
 
@@ -229,7 +299,7 @@ def test_a_process_that_there_is_not() -> None:
         (("65536",), "65536 is no port"),
         (("http",), "http is no port"),
         (("80", "--address", "nowhere"), "'nowhere' is no address"),
-        (("80", "--user", "who-is-this"), "no user who-is-this"),
+        (("80", "--user", "who-is-this"), "no user 'who-is-this'"),
         (("80", "--netns", "x"), "--netns"),
         (("80", "--lang", "xx"), "no language xx"),
         (("80", "--json", "a.jsonl"), ".jsonl"),
@@ -240,6 +310,35 @@ def test_a_usage_error_is_a_message(arguments: tuple[str, ...], word: str) -> No
     assert (done.status, done.output) == (2, "")
     assert word in done.errors
     assert "Traceback" not in done.errors
+
+
+def test_nothing_is_seen_without_proc() -> None:
+    hide = 'mount -t tmpfs none /proc && exec "$@"'
+    done = run("port.why", "80", prefix=("unshare", "-Urm", "sh", "-c", hide, "sh"))
+    assert (done.status, done.output) == (125, "")
+    assert done.errors.startswith("bindlab: Nothing can be seen without /proc.")
+    assert "Traceback" not in done.errors
+
+
+SHOWS_ALL = "from labs.engine.port.processes import shows_all; print(shows_all())"
+HIDE = (
+    "mount -t proc -o hidepid=2 none /proc && "
+    'exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"'
+)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        ("unshare", "-Urpf", "--mount-proc"),
+        pytest.param(("unshare", "-m", "sh", "-c", HIDE, "sh"), marks=pytest.mark.root_only),
+    ],
+)
+def test_who_sees_not_all_processes_knows_it(prefix: tuple[str, ...], readable: Path) -> None:
+    """Those of another pid namespace, and those that hidepid hides, are not so much as hidden."""
+    command = [*prefix, sys.executable, "-c", SHOWS_ALL]
+    done = subprocess.run(command, cwd=readable, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_processes_that_vanish_while_they_are_read(machine: Machine) -> None:
@@ -320,7 +419,7 @@ def test_who_may_see_little_says_what_it_did_not_see(readable: Path) -> None:
         assert "sudo" in unseen["how"]
         text = as_nobody(readable, *where).output
         assert "unknown" in text
-        assert "other users may not be looked into" in " ".join(text.split())
+        assert "of the processes may not be looked into" in " ".join(text.split())
 
 
 @pytest.mark.root_only
@@ -339,7 +438,7 @@ def test_another_namespace_that_may_not_be_entered(machine: Machine, readable: P
     done = as_nobody(readable, "port.why", "80", "--netns", str(machine.pid))
     assert (done.status, done.output) == (125, "")
     assert f"process {machine.pid} cannot be entered" in done.errors
-    assert "root" in done.errors
+    assert f"port.why 80 --user {NOBODY} --netns {machine.pid}" in done.errors
     assert "Traceback" not in done.errors
 
 

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import shlex
 import socket
 import struct
 from dataclasses import replace
@@ -17,17 +18,18 @@ import pytest
 from labs.engine.errors import CannotRun, ExitStatus, UsageError
 from labs.engine.port.advice import advise
 from labs.engine.port.answer import Answer
-from labs.engine.port.cgroup import find_container, find_unit
+from labs.engine.port.cgroup import find_container, find_unit, is_of_user
 from labs.engine.port.netlink import INET_DIAG_CGROUP_ID, INET_DIAG_SKV6ONLY, read_row
 from labs.engine.port.processes import find_target, map_inwards, map_outwards
-from labs.engine.port.question import Question, Wish, read_question
+from labs.engine.port.question import Question, Wish, as_root, read_question
 from labs.engine.port.ruling import Doubt, Verdict, judge
 from labs.engine.port.sight import Container, Elsewhere, Holder, Options, Place, Row, Sight, Taken
 from labs.engine.port.unseen import list_unseen
+from labs.engine.port.worlds import traits_of, variants_of
 from labs.engine.rules.calls import BIND_SERVICE
 from labs.engine.rules.host import Host
 from labs.engine.rules.sockets import IPV4, IPV6, TCP, UDP, parse_address
-from labs.engine.views.port import PortView
+from labs.engine.views.port import PortView, name_origin
 from labs.engine.warm_parent import DIAG_MESSAGE
 from tests.support import ROOT
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 NEW, OLD = "6.18.44", "6.1.176"
 PORT = 8080
-ALICE, BOB = 64_001, 64_002  # nobody has an account of these numbers
+ALICE, BOB = 70_001, 70_002  # of no user of any machine
 PLAIN, RP, RA, BOTH = (Options(*pair) for pair in itertools.product((False, True), repeat=2))
 HOST = Host(
     frozenset(parse_address(text) for text in ("127.0.0.1", "::1", "192.0.2.7", "2001:db8::7")),
@@ -44,6 +46,7 @@ HOST = Host(
 )
 NUMBERS = itertools.count(100)
 SERVER = Holder(4711, "nginx", BOB)
+PROXY = Holder(4712, "docker-proxy", 0, unit="docker.service", target="172.17.0.2:80")
 
 
 def there(
@@ -109,7 +112,7 @@ def show(told: Answer, language: str = "en") -> str:
         (Wish("80", address="localhost"), "'localhost' is no address"),
         (Wish("80", address="1.2.3"), "no address"),
         (Wish("80", address="[::]"), "no address"),
-        (Wish("80", user="nobody-of-this-name"), "no user nobody-of-this-name"),
+        (Wish("80", user="nobody-of-this-name"), "no user 'nobody-of-this-name'"),
         (Wish("80", user=str(1 << 32)), "no uid"),
         (Wish("80", user="a\0b"), "no user"),
         (Wish("80", v6only=True), "--v6only"),
@@ -137,6 +140,18 @@ def test_a_question() -> None:
     assert read_question(Wish("80", "65001", capability=True)).capabilities == {BIND_SERVICE}
 
 
+def test_root_is_asked_the_same() -> None:
+    wish = Wish("80", "65001", "::", False, True, True, True, "eth0", True, "7")
+    command = shlex.split(as_root(read_question(wish)))
+    assert command[:5] == ["sudo", "env", "PATH=$PATH", "invoke", "port.why"]
+    assert command[5:] == [
+        *("80", "--user", "65001", "--address", "::", "--reuseaddr", "--reuseport", "--v6only"),
+        *("--capability", "--device", "eth0", "--netns", "7"),
+    ]
+    mine = as_root(read_question(Wish("80", udp=True)))
+    assert mine.endswith(f" 80 --user {os.geteuid()} --udp")
+
+
 # --- the verdict --------------------------------------------------------------------------
 
 
@@ -153,6 +168,9 @@ def test_a_question() -> None:
         ((there("::"),), {}, "EADDRINUSE", "taken"),
         ((there(device="lo"),), {"device": "eth0"}, "", "other-device"),
         ((), {"device": "eth9"}, "ENODEV", "no-device"),
+        ((), {"device": "eth0", "address": "::1"}, "EADDRNOTAVAIL", "address-not-here"),
+        ((), {"device": "lo", "address": "::1"}, "", "free"),
+        ((), {"device": "lo", "address": "2001:db8::7"}, "", "free"),
         ((), {"address": "198.51.100.1"}, "EADDRNOTAVAIL", "address-not-here"),
         ((there(),), {"port": 80}, "EACCES", "privileged-port"),
     ],
@@ -248,6 +266,26 @@ def test_thousands_of_connections_are_one_question() -> None:
     assert len(ruling.standings[0].member.taken) == 5_000
 
 
+def test_sockets_of_the_same_traits_are_the_same_to_the_rules() -> None:
+    """What is taken together before the rules are asked must not be told apart by them."""
+    several = [
+        there(address, options, state=state, owner=owner, device=device)
+        for address in ("0.0.0.0", "::", "::1")
+        for options in (PLAIN, RA, RP, None)
+        for state in ("LISTEN", "CLOSE", "TIME_WAIT", "FIN_WAIT2")
+        for owner in (ALICE, BOB, None)
+        for device in ("", "lo")
+    ]
+    several += [replace(one, row=one.row._replace(inode=0)) for one in several]
+    several += [replace(one, row=one.row._replace(v6only=None)) for one in several]
+    found: dict[object, set[object]] = {}
+    for one in several:
+        variants = tuple(variants_of(one, question(reuseport=True)))
+        found.setdefault(traits_of(one), set()).add(variants)
+    assert len(found) > 100
+    assert {len(variants) for variants in found.values()} == {1}
+
+
 # --- what would make it work --------------------------------------------------------------
 
 
@@ -320,12 +358,42 @@ def test_where_a_server_has_connections_its_end_leaves_something() -> None:
             (replace(SERVER, container=Container("podman", "c0ffee" * 8)),),
             "podman stop c0ffeec0ffee",
         ),
+        (
+            (replace(SERVER, unit="web.service", is_users=True),),
+            "systemctl --user stop web.service",
+        ),
+        (
+            (Holder(1, "systemd", 0),),
+            "systemctl stop NAME.socket (systemctl list-sockets)",
+        ),
+        (
+            (Holder(811, "systemd", BOB, is_users=True),),
+            "systemctl --user stop NAME.socket (systemctl --user list-sockets)",
+        ),
+        ((PROXY,), "docker stop CONTAINER (docker ps)"),
+        ((replace(PROXY, container=Container("docker", "c0ffee" * 8, "web")),), "docker stop web"),
     ],
 )
 def test_how_what_is_there_is_stopped(holders: tuple[Holder, ...], what: str) -> None:
     sight = seen(there(options=RP, holders=holders))
     stop = next(one for one in advise(judge(question(), sight), sight) if one.kind == "stop")
     assert stop.values == {"what": what}
+
+
+def test_a_proxy_of_dockers_is_not_started_by_anybody() -> None:
+    """So nobody can give it SO_REUSEPORT, or take its listener."""
+    sight = seen(there(options=RP, holders=(PROXY,)))
+    assert kinds(question(), sight) == ["stop", "publish"]
+
+
+def test_a_sysctl_is_of_the_network_namespace_that_is_asked_about() -> None:
+    low = {one.kind: one for one in advise(judge(question(port=80, netns=7), seen()), seen())}
+    text = low["sysctl"].text.format(**low["sysctl"].values)
+    assert text.endswith("on: nsenter -t 7 -n sysctl net.ipv4.ip_unprivileged_port_start=80")
+    foreign = question(address="::ffff:198.51.100.1")
+    nonlocal_bind = advise(judge(foreign, seen()), seen())[-1]
+    text = nonlocal_bind.text.format(**nonlocal_bind.values)
+    assert text.endswith("yet: sysctl net.ipv4.ip_nonlocal_bind=1")
 
 
 # --- what was read ------------------------------------------------------------------------
@@ -373,6 +441,21 @@ ID = "0123456789abcdef" * 4
 def test_what_a_cgroup_says(path: str, container: Container | None, unit: str) -> None:
     assert find_container(path) == container
     assert find_unit(path) == unit
+    assert is_of_user(path) is ("/user@1" in path)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("", ""),
+        ("/", ""),
+        ("/build/7", "/build/7"),
+        (f"/docker/{ID}", "docker 0123456789ab"),
+        ("/system.slice/nginx.service", "nginx.service"),
+    ],
+)
+def test_where_a_socket_was_made_is_said_briefly(path: str, said: str) -> None:
+    assert name_origin(path) == said
 
 
 def test_uids_of_two_namespaces() -> None:
@@ -427,9 +510,9 @@ def test_what_is_told_of_a_refusal() -> None:
     text = show(answer(question(reuseport=True), seen(there(options=RP))))
     assert "TCP bind(0.0.0.0:8080)  would be refused: EADDRINUSE" in text
     assert "taken  The port is taken there" in text
-    assert "✘  0.0.0.0:8080  LISTEN  uid 64002  nginx/4711  reuseport" in text
-    assert "uid 64002 owns what is there, not" in text
-    assert "Start it as uid 64002, with SO_REUSEPORT" in text
+    assert "✘  0.0.0.0:8080  LISTEN  uid 70002  nginx/4711  reuseport" in text
+    assert "uid 70002 owns what is there, not" in text
+    assert "Start it as uid 70002, with SO_REUSEPORT" in text
     assert "(lab.euid)" in text
 
 
@@ -437,7 +520,7 @@ def test_what_is_told_of_what_was_not_seen() -> None:
     sight = seen(there(options=None, holders=()), hidden=9)
     text = show(answer(question(), sight, is_root=False))
     assert "unknown" in text
-    assert "9 processes of other users may not be looked" in text
+    assert "9 of the processes may not be looked into" in " ".join(text.split())
     assert "sudo" in text
     assert "sudo" not in show(answer(question(), sight, is_root=True))
 

@@ -30,12 +30,12 @@ ANOTHER_SECOND = 1_000  # milliseconds
 ADVICE = {
     "capability": "Give it CAP_NET_BIND_SERVICE: AmbientCapabilities= in its unit of systemd, or "
     "setcap cap_net_bind_service=+ep on its program.",
-    "sysctl": "Let everybody have the ports from {port} on: sysctl "
+    "sysctl": "Let everybody have the ports from {port} on: {there}sysctl "
     "net.ipv4.ip_unprivileged_port_start={port}",
-    "activation": "Let a .socket unit of systemd bind it and hand the listener over; then it "
-    "makes no bind() of its own.",
+    "activation": "Where systemd runs, let a .socket unit bind it and hand the listener over; then "
+    "it makes no bind() of its own.",
     "addresses-here": "Bind an address of this host: {addresses}.",
-    "nonlocal": "Let addresses be bound that are not here yet: sysctl "
+    "nonlocal": "Let addresses be bound that are not here yet: {there}sysctl "
     "net.{version}.ip_nonlocal_bind=1",
     "reuseport": "Set SO_REUSEPORT: the socket that is there has it, and is {user}'s too.",
     "user-reuseport": "Start it as {user}, with SO_REUSEPORT as the socket that is there has.",
@@ -52,6 +52,8 @@ ADVICE = {
     "stop": "Stop what is there: {what}.",
     "stop-connections": "Stop what is there: {what}. Set SO_REUSEADDR as well, for what will "
     "remain of its connections (TIME_WAIT).",
+    "publish": "Publish the container's port on another port or address of this host: docker-proxy "
+    "has it for the container.",
     "hand-over": "Have the listener handed over by who holds it (fork, SCM_RIGHTS, LISTEN_FDS): "
     "whoever has it serves the port, as any user, without a bind().",
 }
@@ -106,7 +108,7 @@ def advise(ruling: Ruling, sight: Sight) -> tuple[Advice, ...]:
         return ()
     kinds: tuple[Callable[[Ruling, Sight], Iterator[Advice]], ...] = (
         *(try_options, try_users, try_waiting, try_v6only),
-        *(try_addresses, try_devices, try_stopping, try_handing_over),
+        *(try_addresses, try_devices, try_stopping, try_publishing, try_handing_over),
     )
     return tuple(advice for kind in kinds for advice in kind(ruling, sight))
 
@@ -124,7 +126,8 @@ def for_privileged(question: Question, sight: Sight) -> Iterator[Advice]:
     able = replace(question, capabilities=frozenset({BIND_SERVICE}))
     is_enough = accepts(able, sight)
     yield Advice("capability", is_certain=is_enough)
-    yield Advice("sysctl", {"port": question.port}, is_certain=is_enough)
+    values = {"port": question.port, "there": name_entry(question)}
+    yield Advice("sysctl", values, is_certain=is_enough)
     if is_enough:
         yield Advice("activation")
     yield from advise(judge(able, sight), sight)
@@ -134,11 +137,31 @@ def for_address(question: Question, sight: Sight) -> Iterator[Advice]:
     """What to do where an address is none of the host's."""
     if found := free_addresses(question, sight):
         yield Advice("addresses-here", {"addresses": ", ".join(found)})
-    version = "ipv4" if question.family is IPV4 else "ipv6"
+    version = "ipv4" if parse_address(question.address).is_ipv4 else "ipv6"
     host = sight.place.host
     there = replace(host, addresses=host.addresses | {parse_address(question.address)})
     if accepts(question, replace(sight, place=replace(sight.place, host=there))):
-        yield Advice("nonlocal", {"version": version})
+        yield Advice("nonlocal", {"version": version, "there": name_entry(question)})
+
+
+def name_entry(question: Question) -> str:
+    """How a command is run in the network namespace that is asked about."""
+    return "" if question.netns is None else f"nsenter -t {question.netns} -n "
+
+
+def taken_of(ruling: Ruling) -> list[Taken]:
+    """The sockets that are in the way."""
+    return [taken for one in ruling.in_the_way for taken in one.member.taken]
+
+
+def holders_of(there: Sequence[Taken]) -> list[Holder]:
+    """Who holds sockets, each process once."""
+    return [*{holder.pid: holder for taken in there for holder in taken.holders}.values()]
+
+
+def is_proxy(holder: Holder) -> bool:
+    """Whether it is a docker-proxy, which nobody can start with other options."""
+    return bool(holder.target)
 
 
 # --- beside those who are there -----------------------------------------------------------
@@ -159,8 +182,9 @@ def try_options(ruling: Ruling, sight: Sight) -> Iterator[Advice]:
 
 def try_users(ruling: Ruling, sight: Sight) -> Iterator[Advice]:
     """SO_REUSEPORT under the user whose the sockets in the way are."""
-    question = ruling.question
-    there = [taken for one in ruling.in_the_way for taken in one.member.taken]
+    question, there = ruling.question, taken_of(ruling)
+    if any(is_proxy(holder) for holder in holders_of(there)):
+        return
     owners = {taken.row.owner for taken in there if taken.row.inode}
     if len(owners) != 1 or (owner := owners.pop()) is None:
         return
@@ -241,19 +265,19 @@ def try_devices(ruling: Ruling, sight: Sight) -> Iterator[Advice]:
 
 def try_stopping(ruling: Ruling, sight: Sight) -> Iterator[Advice]:
     """The end of those who hold what is in the way."""
-    there = [taken for one in ruling.in_the_way for taken in one.member.taken]
-    holders = {holder.pid: holder for taken in there for holder in taken.holders}
+    holders = holders_of(taken_of(ruling))
     if not holders:
         return
+    pids = {holder.pid for holder in holders}
     staying = tuple(
-        taken for taken in sight.taken if not any(holder.pid in holders for holder in taken.holders)
+        taken for taken in sight.taken if not any(holder.pid in pids for holder in taken.holders)
     )
     if accepts(ruling.question, replace(sight, taken=staying)):
         ending = [taken for taken in sight.taken if taken not in staying]
         has_connections = any(taken.row.peer[1] for taken in ending)
         is_asked = has_connections and not ruling.question.reuseaddr
         kind = "stop-connections" if is_asked else "stop"
-        yield Advice(kind, {"what": name_stops([*holders.values()])})
+        yield Advice(kind, {"what": name_stops(holders)})
 
 
 def name_stops(holders: Sequence[Holder]) -> str:
@@ -273,13 +297,26 @@ def name_stop(holder: Holder) -> str:
     container = holder.container
     if container and container.engine in ("docker", "podman"):
         return f"{container.engine} stop {container.short}"
+    if is_proxy(holder):
+        return "docker stop CONTAINER (docker ps)"
+    manager = "systemctl --user" if holder.is_users else "systemctl"
     if holder.unit:
-        return f"systemctl stop {holder.unit}"
+        return f"{manager} stop {holder.unit}"
+    if holder.command == "systemd":  # it has the listener for a .socket unit
+        return f"{manager} stop NAME.socket ({manager} list-sockets)"
     return holder.command
+
+
+def try_publishing(ruling: Ruling, _sight: Sight) -> Iterator[Advice]:
+    """Another port of the host's for a container whose port is published."""
+    if any(is_proxy(holder) for holder in holders_of(taken_of(ruling))):
+        yield Advice("publish")
 
 
 def try_handing_over(ruling: Ruling, _sight: Sight) -> Iterator[Advice]:
     """The socket itself, where it is a listener that somebody has."""
-    there: Sequence[Taken] = [taken for one in ruling.in_the_way for taken in one.member.taken]
+    there = taken_of(ruling)
+    if any(is_proxy(holder) for holder in holders_of(there)):
+        return
     if any(taken.row.state == "LISTEN" and taken.row.inode for taken in there):
         yield Advice("hand-over")

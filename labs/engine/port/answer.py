@@ -127,5 +127,6 @@ def show_holder(holder: Holder) -> dict[str, object]:
         "container": container
         and {"engine": container.engine, "id": container.id, "name": container.name},
         "unit": holder.unit,
+        "is_users_unit": holder.is_users and bool(holder.unit),
         "target": holder.target,
     }

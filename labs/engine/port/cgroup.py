@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 
@@ -36,6 +37,12 @@ def find_unit(cgroups: str) -> str:
     return next((unit for unit in reversed(found) if not unit.startswith("user@")), "")
 
 
+def is_of_user(cgroups: str) -> bool:
+    """Whether a cgroup is below a user's own manager of systemd's, as its units are."""
+    return "/user@" in cgroups
+
+
+@functools.cache  # thousands of connections are of one
 def find_path(number: int) -> str:
     """The path of the cgroup (version 2) with this id, below its mount; empty where none has it.
 

@@ -1,4 +1,4 @@
-"""The names of Docker's containers, from the engine of this machine, if it answers at once.
+"""Docker's containers by id and by address, from the engine here, if it answers at once.
 
 The SDK behind its adapter takes longer to import than this command may; one GET does.
 """
@@ -10,6 +10,8 @@ import http.client
 import json
 import os
 import socket
+
+from labs.engine.port.sight import Container
 
 SOCKET = "/var/run/docker.sock"
 SECONDS = 0.3
@@ -31,14 +33,37 @@ class UnixConnection(http.client.HTTPConnection):
 
 def find_name(container: str) -> str:
     """A container's name by its id; empty where the engine does not tell."""
+    document = ask(f"/containers/{container}/json")
+    return read_name(document.get("Name")) if isinstance(document, dict) else ""
+
+
+def find_at(address: str) -> Container | None:
+    """The running container that has this address; None where the engine names none."""
+    listed = ask("/containers/json")
+    for one in listed if isinstance(listed, list) else []:
+        try:
+            networks = one["NetworkSettings"]["Networks"].values()
+            if any(address in (net["IPAddress"], net["GlobalIPv6Address"]) for net in networks):
+                return Container("docker", one["Id"], read_name(one["Names"][0]))
+        except (AttributeError, LookupError, TypeError):
+            continue  # another engine's list, in which that is not said
+    return None
+
+
+def read_name(name: object) -> str:
+    """A name as people write it."""
+    return name.lstrip("/") if isinstance(name, str) else ""
+
+
+def ask(path: str) -> object:
+    """The document that the engine answers with to a GET; None where it does not answer."""
     host = os.environ.get("DOCKER_HOST", f"unix://{SOCKET}")
     if not host.startswith("unix://"):
-        return ""
+        return None
     with contextlib.closing(UnixConnection(host.removeprefix("unix://"))) as connection:
         try:
-            connection.request("GET", f"/containers/{container}/json")
-            document = json.loads(connection.getresponse().read())
+            connection.request("GET", path)
+            document: object = json.loads(connection.getresponse().read())
         except (OSError, ValueError, http.client.HTTPException):
-            return ""
-    name = document.get("Name") if isinstance(document, dict) else None
-    return name.lstrip("/") if isinstance(name, str) else ""
+            return None
+    return document

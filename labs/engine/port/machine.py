@@ -18,6 +18,7 @@ from labs.engine.port.processes import (
     find_holders,
     map_outwards,
     read_options,
+    shows_all,
 )
 from labs.engine.port.sight import Options, Row, Sight, Taken
 from labs.engine.rules.rulebook import read_version
@@ -62,7 +63,7 @@ def see(question: Question) -> Sight:
         place,
         tuple(take(row, holders.get(row.inode, []), names) for row in rows),
         found.hidden if found else 0,
-        is_shown or not (found and found.hidden),
+        is_shown or (shows_all() and not (found and found.hidden)),
         () if rows else find_elsewhere(question.protocol, question.port, question.netns),
     )
 
@@ -101,15 +102,24 @@ def take(row: Row, held: Sequence[tuple[int, int]], names: dict[int, Holder | No
         return Taken(row)
     for pid, _ in held:
         if pid not in names:
-            names[pid] = with_name(describe(pid))
+            names[pid] = with_container(describe(pid))
     holders = {pid: found for pid, _ in held if (found := names[pid])}
     origin = "" if holders or not row.cgroup else find_path(row.cgroup)
     return Taken(row, read_options(row.inode, held), (*holders.values(),), origin)
 
 
-def with_name(holder: Holder | None) -> Holder | None:
-    """A process whose container has its name too, where it is one of Docker's."""
-    if holder is None or holder.container is None or holder.container.engine != "docker":
+def with_container(holder: Holder | None) -> Holder | None:
+    """A process whose container has its name too, where it is one of Docker's.
+
+    A docker-proxy's is the one that it passes connections on to.
+    """
+    if holder is None:
+        return None
+    if holder.target:
+        from labs.engine.port.docker_names import find_at
+
+        return replace(holder, container=find_at(holder.target.rpartition(":")[0]))
+    if holder.container is None or holder.container.engine != "docker":
         return holder
     from labs.engine.port.docker_names import find_name
 

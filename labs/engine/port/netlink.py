@@ -43,7 +43,7 @@ RTMSG = struct.Struct("=BBBBBBBBL")  # family, two lengths, tos, table, protocol
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 IFA_F_DADFAILED, IFA_F_TENTATIVE, IFA_F_OPTIMISTIC = 0x08, 0x40, 0x04
 RTA_DST = 1
-RTN_LOCAL = 2
+RTN_LOCAL, RTN_BROADCAST = 2, 3
 ATTRIBUTE = struct.Struct("=HH")
 
 FAMILIES: Mapping[Family, int] = {IPV4: socket.AF_INET, IPV6: socket.AF_INET6}
@@ -121,8 +121,11 @@ def read_addresses() -> frozenset[Address]:
     return frozenset(found)
 
 
-def is_local_route(address: Address) -> bool:
-    """Whether the routes make an IPv4 address this host's own, as inet_addr_type() asks them."""
+def is_bindable_route(address: Address) -> bool:
+    """Whether the routes let an IPv4 address be bound: as this host's own, or as a broadcast.
+
+    inet_addr_valid_or_nonlocal() asks them so.
+    """
     packed = address.number.to_bytes(4, "big")
     request = RTMSG.pack(socket.AF_INET, 32, 0, 0, 0, 0, 0, 0, 0)
     request += ATTRIBUTE.pack(ATTRIBUTE.size + len(packed), RTA_DST) + packed
@@ -130,7 +133,7 @@ def is_local_route(address: Address) -> bool:
         messages = [*ask(RTM_GETROUTE, 0, request, RTM_NEWROUTE)]
     except OSError:  # no route at all
         return False
-    return any(RTMSG.unpack_from(message)[7] == RTN_LOCAL for message in messages)
+    return any(RTMSG.unpack_from(message)[7] in (RTN_LOCAL, RTN_BROADCAST) for message in messages)
 
 
 def ask(kind: int, flags: int, content: bytes, expected: int) -> Iterator[bytes]:

@@ -11,10 +11,11 @@ import socket
 from typing import TYPE_CHECKING, TypeAlias
 
 from labs.engine.errors import CannotRun, EngineError, UsageError
-from labs.engine.port.netlink import is_local_route, read_addresses, read_rows
+from labs.engine.port.netlink import is_bindable_route, read_addresses, read_rows
+from labs.engine.port.question import as_root
 from labs.engine.port.sight import Place
 from labs.engine.rules.host import Host
-from labs.engine.rules.sockets import IPV4, parse_address
+from labs.engine.rules.sockets import parse_address
 from labs.engine.system import CLONE_NEWNET, CLONE_NEWUSER, setns
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h, since 5.14
 SIOCGSKNS = 0x894C  # include/uapi/linux/sockios.h
-AS_ROOT = "sudo --preserve-env=PATH invoke port.why ... as root sees into every namespace."
 
 Answered: TypeAlias = "tuple[Place, str] | OSError"
 
@@ -45,16 +45,18 @@ def look(question: Question) -> tuple[Place, str]:
             ) from error
     answer = look_from(question, question.netns)
     if isinstance(answer, OSError):
-        raise explain(question.netns, answer) from answer
+        raise explain(question, answer) from answer
     return answer
 
 
-def explain(pid: int, error: OSError) -> UsageError | CannotRun:
+def explain(question: Question, error: OSError) -> UsageError | CannotRun:
     """Why one cannot look into the network namespace of a process."""
+    pid = question.netns
     if error.errno in (errno.ENOENT, errno.ESRCH):
         return UsageError(f"There is no process {pid}.")
     return CannotRun(
-        f"The network namespace of process {pid} cannot be entered: {error.strerror}.", AS_ROOT
+        f"The network namespace of process {pid} cannot be entered: {error.strerror}.",
+        as_root(question),
     )
 
 
@@ -119,7 +121,7 @@ def read_place(question: Question) -> Place:
     """The network namespace that this process is in; raises OSError."""
     addresses = read_addresses()
     asked = parse_address(question.address)
-    if may_be_foreign(question) or (asked.is_ipv4 and asked.number and is_local_route(asked)):
+    if may_be_foreign(question) or (asked.is_ipv4 and asked.number and is_bindable_route(asked)):
         addresses |= {asked}
     devices = frozenset(name for _, name in socket.if_nameindex())
     start = read_number("/proc/sys/net/ipv4/ip_unprivileged_port_start", 1024)
@@ -130,7 +132,7 @@ def read_place(question: Question) -> Place:
 
 def may_be_foreign(question: Question) -> bool:
     """Whether an address may be bound that is none of this namespace's (ip_nonlocal_bind)."""
-    version = "ipv4" if question.family is IPV4 else "ipv6"
+    version = "ipv4" if parse_address(question.address).is_ipv4 else "ipv6"
     return bool(read_number(f"/proc/sys/net/{version}/ip_nonlocal_bind", 0))
 
 

@@ -13,7 +13,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from labs.engine.port.cgroup import find_container, find_unit
+from labs.engine.port.cgroup import find_container, find_unit, is_of_user
 from labs.engine.port.sight import Elsewhere, Holder, Options
 from labs.engine.system import pidfd_getfd
 from labs.engine.warm_parent import read_field
@@ -25,6 +25,7 @@ GONE = (errno.ENOENT, errno.ESRCH, errno.EBADF)
 LISTENING = "0A"  # st of /proc/net/tcp, where listeners come first
 UNCONNECTED = "07"  # st of /proc/net/udp
 DOCKER_PROXY = "docker-proxy"
+FIRST_PIDS = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 
 
 @dataclass
@@ -59,6 +60,11 @@ def find_holders(wanted: frozenset[int] | None) -> Found:
 def list_processes() -> list[int]:
     """The pids of all processes that /proc shows, in order."""
     return sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+
+
+def shows_all() -> bool:
+    """Whether /proc has all processes: of the first pid namespace, and hiding none (hidepid)."""
+    return os.path.exists("/proc/1") and os.readlink("/proc/self/ns/pid") == FIRST_PIDS
 
 
 def read_inode(pid: int, descriptor: str) -> int:
@@ -101,7 +107,8 @@ def describe(pid: int) -> Holder | None:
     uid = int(read_field(status, "Uid").split()[1])
     inside = map_inwards(uid_map, uid) if is_apart(pid) else None
     target = find_target(arguments) if command == DOCKER_PROXY else ""
-    return Holder(pid, command, uid, inside, find_container(cgroups), find_unit(cgroups), target)
+    belongs = find_container(cgroups), find_unit(cgroups)
+    return Holder(pid, command, uid, inside, *belongs, target, is_of_user(cgroups))
 
 
 def is_apart(pid: int) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import os
 import pwd
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 LAST_PORT = 65_535
 LARGEST_UID = (1 << 32) - 2
+NS_GET_USERNS = 0xB701  # include/uapi/linux/nsfs.h
 
 
 @dataclass(frozen=True)
@@ -67,18 +70,39 @@ def read_question(wish: Wish) -> Question:
     if wish.v6only and ":" not in address:
         raise UsageError(f"--v6only is for an IPv6 address, and {address} is none.")
     uid = os.geteuid() if wish.user is None else read_user(wish.user)
+    netns = None if wish.netns is None else read_pid(wish.netns)
     return Question(
         read_port(wish.port),
         uid,
         UDP if wish.udp else TCP,
         address,
-        read_capabilities(uid, is_given=wish.capability),
+        read_capabilities(uid, netns, is_given=wish.capability),
         wish.reuseaddr,
         wish.reuseport,
         wish.v6only,
         wish.device,
-        None if wish.netns is None else read_pid(wish.netns),
+        netns,
     )
+
+
+def as_root(question: Question) -> str:
+    """The command that asks the same as root, who sees more."""
+    words = [str(question.port), "--user", str(question.uid)]
+    if question.address != "0.0.0.0":
+        words += ["--address", question.address]
+    flags = {
+        "udp": question.protocol is UDP,
+        "reuseaddr": question.reuseaddr,
+        "reuseport": question.reuseport,
+        "v6only": question.v6only,
+        "capability": bool(question.capabilities) and question.uid != 0,
+    }
+    words += [f"--{name}" for name, is_set in flags.items() if is_set]
+    if question.device:
+        words += ["--device", question.device]
+    if question.netns is not None:
+        words += ["--netns", str(question.netns)]
+    return f'sudo env "PATH=$PATH" invoke port.why {shlex.join(words)}'
 
 
 def read_port(text: str) -> int:
@@ -117,7 +141,7 @@ def read_user(text: str) -> int:
     try:
         return pwd.getpwnam(text).pw_uid
     except (KeyError, ValueError):
-        raise UsageError(f"There is no user {text}.", "A uid will do as well.") from None
+        raise UsageError(f"There is no user {text!r}.", "A uid will do as well.") from None
 
 
 def read_pid(text: str) -> int:
@@ -132,10 +156,25 @@ def is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def read_capabilities(uid: int, *, is_given: bool) -> frozenset[str]:
+def read_capabilities(uid: int, netns: int | None, *, is_given: bool) -> frozenset[str]:
     """What a bind() may ask for: one's own, all of another root's, none of any other user's."""
-    has_it = BIND_SERVICE in own_capabilities() if uid == os.geteuid() else uid == 0
+    has_it = uid == 0
+    if uid == os.geteuid():
+        has_it = BIND_SERVICE in own_capabilities() and is_above(netns)
     return frozenset({BIND_SERVICE}) if has_it or is_given else frozenset()
+
+
+def is_above(netns: int | None) -> bool:
+    """Whether one's capabilities count in a process's network namespace; None stands for one's own.
+
+    They do where it is of one's user namespace, or of one below: the others are not shown.
+    """
+    try:
+        with open(f"/proc/{netns or 'self'}/ns/net") as namespace:
+            os.close(fcntl.ioctl(namespace, NS_GET_USERNS))
+    except OSError:
+        return False
+    return True
 
 
 def own_capabilities() -> tuple[str, ...]:

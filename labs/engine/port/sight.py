@@ -65,8 +65,9 @@ class Holder:
     """A process that has a descriptor of a socket.
 
     `uid` is its effective one, `inside` the same as its own user namespace numbers it, None where
-    that is the namespace of who looks. `unit` is its systemd unit, `target` what a proxy of
-    Docker's passes connections on to.
+    that is the namespace of who looks. `unit` is its systemd unit, `is_users` whether a user's own
+    manager has it. `target` is what a proxy of Docker's passes connections on to, and `container`
+    the one that is there then.
     """
 
     pid: int
@@ -76,6 +77,7 @@ class Holder:
     container: Container | None = None
     unit: str = ""
     target: str = ""
+    is_users: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from labs.engine.port.question import name_user
+from labs.engine.port.question import as_root, name_user
 from labs.engine.port.ruling import Doubt, Verdict
 from labs.engine.rules.sockets import TCP
 
@@ -15,20 +15,18 @@ if TYPE_CHECKING:
     from labs.engine.port.ruling import Ruling
     from labs.engine.port.sight import Sight
 
-AS_ROOT = 'sudo env "PATH=$PATH" invoke port.why ...'
-
 UNSEEN = {
-    "holders": "Who holds {count} of these sockets: {hidden} processes of other users may not be "
-    "looked into.",
+    "holders": "Who holds {count} of these sockets: {hidden} of the processes may not be looked "
+    "into.",
     "nobody": "Who holds {count} of these sockets: none of the processes that can be seen here. It "
-    "may be the kernel itself (as for NFS or WireGuard), a process of another pid namespace, or a "
-    "message in which it is on its way.",
+    "may be the kernel itself (as for NFS or WireGuard), a process of another pid namespace or one "
+    "that /proc hides (hidepid), or a message in which it is on its way.",
     "options": "SO_REUSEADDR and SO_REUSEPORT of {count} of these sockets: their processes give "
     "no copy (pidfd_getfd, which ptrace(2) rules, and Yama where it is on).",
     "rest": "SO_REUSEADDR and SO_REUSEPORT of connections that no process has any more: the "
     "kernel shows them to nobody.",
-    "bound": "TCP sockets that are bound and no more: this kernel shows them since 6.8 alone, and "
-    "{hidden} processes may not be looked into.",
+    "bound": "TCP sockets that are bound and no more: kernels show them since 6.8 alone, and not "
+    "all processes can be looked into.",
     "memory": "What the port remembers of the sockets that were on it with SO_REUSEPORT: the "
     "kernel shows it to nobody.",
     "changed": "Whether {user}'s socket has lost SO_REUSEPORT since it was bound: the port would "
@@ -36,7 +34,7 @@ UNSEEN = {
     "order": "In which order the kernel looks at these sockets.",
     "owner": "Who owns {count} of these sockets: the owner has no number in this user namespace.",
 }
-NEEDS_ROOT = frozenset({"holders", "options", "bound", "owner"})
+NEEDS_ROOT = frozenset({"holders", "nobody", "options", "bound", "owner"})
 
 
 def may_have_changed(ruling: Ruling) -> bool:
@@ -66,7 +64,7 @@ class Unseen:
 
 def list_unseen(sight: Sight, ruling: Ruling, *, is_root: bool) -> tuple[Unseen, ...]:
     """What stayed hidden of the sockets on the port."""
-    how = "" if is_root else AS_ROOT
+    how = "" if is_root else as_root(ruling.question)
     return tuple(
         Unseen(kind, values, how if kind in NEEDS_ROOT else "")
         for kind, values in find_unseen(sight, ruling)
@@ -84,7 +82,7 @@ def find_unseen(sight: Sight, ruling: Ruling) -> Iterator[tuple[str, dict[str, o
     if unowned := sum(taken.row.owner is None for taken in held):
         yield "owner", {"count": unowned}
     if not sight.sees_bound:
-        yield "bound", {"hidden": sight.hidden}
+        yield "bound", {}
     if Doubt.REST in ruling.doubts:
         yield "rest", {}
     if Doubt.MEMORY in ruling.doubts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from labs.engine.errors import standard_output
+from labs.engine.errors import CannotRun, standard_output
 from labs.engine.port.advice import advise
 from labs.engine.port.answer import Answer
 from labs.engine.port.machine import see
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 def explain_port(wish: Wish, json: str | None, language: str) -> ExitStatus:
     """Look, ask the model, and say what came of it; raises UsageError and CannotRun."""
     check_language(language)
+    if not os.path.exists("/proc/self/status"):
+        raise CannotRun("Nothing can be seen without /proc.", "mount -t proc proc /proc")
     question = read_question(wish)
     with open_document("An answer", json) as write:
         answer = find_answer(question)

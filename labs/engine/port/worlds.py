@@ -65,12 +65,13 @@ class Reply:
 
 def make_members(sight: Sight, question: Question) -> tuple[Member, ...]:
     """The sockets on the port, alike ones as one; listeners first, then as they were seen."""
-    groups: dict[tuple[Socket, ...], list[Taken]] = {}
+    seen: dict[object, list[Taken]] = {}
     for taken in sight.taken:
-        if taken.row.state in REQUESTED:
-            continue
-        variants = tuple(variants_of(taken, question))
-        groups.setdefault(variants, []).append(taken)
+        if taken.row.state not in REQUESTED:
+            seen.setdefault(traits_of(taken), []).append(taken)
+    groups: dict[tuple[Socket, ...], list[Taken]] = {}
+    for some in seen.values():
+        groups.setdefault(tuple(variants_of(some[0], question)), []).extend(some)
     ordered = sorted(groups, key=lambda variants: variants[0].state is not LISTEN)
     named = [
         Member(
@@ -80,6 +81,15 @@ def make_members(sight: Sight, question: Question) -> tuple[Member, ...]:
         for number, variants in enumerate(ordered)
     ]
     return tuple(narrow(member, named) for member in named)
+
+
+def traits_of(taken: Taken) -> object:
+    """All that `variants_of` asks of a socket: thousands of connections have but a few of these."""
+    row = taken.row
+    return (
+        *(row.protocol, row.family, row.local, row.state, row.owner, bool(row.inode)),
+        *(row.v6only, row.device, taken.options),
+    )
 
 
 def variants_of(taken: Taken, question: Question) -> Iterator[Socket]:

@@ -197,8 +197,8 @@ class Sheet:
         yield f"## {self._say('Where kernels differ')}"
         yield self._say(
             "The tables above hold for all kernels from 5.10 on. These rules do not; "
-            "[the findings]({findings}) say what was measured, and what else kernels keep of a socket "
-            "or a port, or do not.",
+            "[the findings]({findings}) say what was measured, and what else kernels keep of a "
+            "socket or a port, or do not.",
             {"findings": "rules.md"},
         )
         rules = [rule for _, group in GROUPS for rule in group if rule.since or rule.until]

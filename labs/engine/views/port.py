@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from labs.engine.port.cgroup import find_container, find_unit
 from labs.engine.port.question import name_user
 from labs.engine.port.ruling import Doubt, Verdict
 from labs.engine.rules.sockets import TCP
@@ -161,7 +162,8 @@ class PortView:
             return self._say("nobody any more")
         if not taken.holders:
             unknown = self._say("unknown")
-            return f"{unknown} ({taken.origin})" if taken.origin not in ("", "/") else unknown
+            origin = name_origin(taken.origin)
+            return f"{unknown} ({origin})" if origin else unknown
         shown = [self._name_holder(holder) for holder in taken.holders[:SHOWN_HOLDERS]]
         if (more := len(taken.holders) - len(shown)) > 0:
             shown.append(self._say("{count} more", {"count": more}))
@@ -286,6 +288,13 @@ def show_calls(question: Question) -> str:
     """The calls that were asked about."""
     where = show_address((question.address, question.port))
     return f"{question.protocol} bind({where})"
+
+
+def name_origin(path: str) -> str:
+    """What a cgroup is of: a container, a unit, or its path; empty for the root of all."""
+    if container := find_container(path):
+        return f"{container.engine} {container.short}"
+    return find_unit(path) or path.rstrip("/")
 
 
 def name_refusal(reply: Reply) -> str:
