@@ -231,7 +231,7 @@ def verify(
     sequences: str | None = None,
     seed: str | None = None,
     keep: str = "",
-    replay: str = "",
+    replay: str | None = None,
 ) -> ExitStatus:
     """Hold the model of the bind rules against real kernels: its table, or sequences of calls."""
     from labs.engine.verification.verify import VerifyOptions, verify_rules

@@ -1,5 +1,6 @@
 """Sequences of calls: what they grow to, how they are kept, and how Hypothesis is led."""
 
+import errno
 import json
 import os
 import random
@@ -17,12 +18,13 @@ from labs.engine.errors import EngineError, ExitStatus, Interrupted, UsageError
 from labs.engine.rules.calls import Accept, Acknowledge, Bind, Close, Connect, Open
 from labs.engine.rules.rulebook import rules_of
 from labs.engine.verification.cell import Cell, predict
-from labs.engine.verification.comparison import Mismatch
+from labs.engine.verification.comparison import Comparison, Mismatch, find_mismatches
 from labs.engine.verification.generating import SIZE, generate, read_steps
 from labs.engine.verification.guest_witness import LONGEST, cut, read_errnos
 from labs.engine.verification.kept import (
     SHIPPED,
     Origin,
+    check_calls,
     decode_cell,
     encode_call,
     find_files,
@@ -31,8 +33,9 @@ from labs.engine.verification.kept import (
     read_kept,
 )
 from labs.engine.verification.sequence import MOST_SOCKETS, PORTS, STEPS, grow
+from labs.engine.verification.sequences import with_kept
 from labs.engine.verification.table import make_table
-from labs.engine.verification.verify import VerifyOptions, choose_check
+from labs.engine.verification.verify import VerifyOptions, choose_check, lines
 from labs.engine.verification.witness import place
 from tests.support import ROOT
 
@@ -202,6 +205,8 @@ def test_those_that_are_shipped_are_cells_of_the_table() -> None:
         '{"schema": 1, "about": "", "calls": [["bind", "nobody", "A", "127.0.0.1", 80]]}',
         '{"schema": 1, "about": "", "calls": [["socket", "alice", "A", "TCP", "AF_UNIX"]]}',
         '{"schema": 1, "about": "", "calls": [["fly", "alice", "A"]]}',
+        '{"schema": 1, "about": "", "calls": []}',
+        '{"schema": 1, "about": "", "calls": [["fchown", "alice", "A", -7]]}',
         "[" * 100_000,
     ],
 )
@@ -210,6 +215,47 @@ def test_a_file_that_has_no_sequence_is_a_usage_error(tmp_path: Path, content: s
     path.write_text(content)
     with pytest.raises(UsageError, match=r"some\.json"):
         read_kept(str(path))
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (["bind", "bob", "A", "127.0.0.1", 2000], "bob has no socket A"),
+        (["listen", "alice", "B"], "alice has no socket B"),
+        (["bind", "alice", "A", "::1", 2000], "::1 is no address of"),
+        (["connect", "alice", "A", "::1", 2000, "B"], "::1 is no address of"),
+        (["bind", "alice", "A", "nonsense", 2000], "the rules do not speak of this"),
+    ],
+)
+def test_calls_that_nobody_can_make_are_no_finding(call: list[object], said: str) -> None:
+    calls: list[object] = [["socket", "alice", "A", "TCP", "AF_INET"], call]
+    cell = decode_cell(calls)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=said):
+        check_calls(cell, rules_of((6, 18)))
+
+
+def test_what_cannot_be_kept_is_shown_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    shortest = find_mismatch()
+    found = Comparison("host", ExitStatus.DIFFERS, "6.18", 1, 1, 1.0, (shortest,))
+    origin = Origin("host", "6.18", 1, "2026-11-28")
+    unkept = with_kept(found, shortest, origin, tmp_path / "file" / "folder")
+    assert (unkept.status, unkept.shortest, unkept.kept) == (ExitStatus.DIFFERS, shortest, "")
+    said = "\n".join(lines(unkept))
+    assert all(line in said for line in shortest.lines())
+    assert "Could not keep a sequence" in said
+    kept = with_kept(found, shortest, origin, tmp_path / "a folder")
+    again = [line for line in lines(kept) if "again:" in line]
+    assert again == [f"    again: invoke rules.verify --kernel host --replay '{kept.kept}'"]
+
+
+def find_mismatch() -> Mismatch:
+    """One socket bound, which a kernel is made to have refused."""
+    calls = [["socket", "alice", "A", "TCP", "AF_INET"], ["bind", "alice", "A", "127.0.0.1", 2000]]
+    cell = decode_cell(calls)  # type: ignore[arg-type]
+    rulebook = rules_of((6, 18))
+    (found,) = find_mismatches([cell], [[0, errno.EADDRINUSE]], rulebook)
+    return found
 
 
 def test_where_there_is_none_is_a_usage_error(tmp_path: Path) -> None:
@@ -223,6 +269,7 @@ def test_where_there_is_none_is_a_usage_error(tmp_path: Path) -> None:
     "options",
     [
         VerifyOptions(sequences=0),
+        VerifyOptions(replay=""),
         VerifyOptions(seed=3),
         VerifyOptions(keep="here"),
         VerifyOptions(sequences=3, replay="here"),

@@ -86,7 +86,8 @@ class Comparison:
 
     `what` says what the cells are: of the table, or sequences, then with their `seed` if they were
     generated, and the `shortest` one that differs, `kept` in a file.
-    Where it came to nothing, `problem` says why, `hint` what to do, and `status` whose fault it is.
+    Where it came to nothing, `problem` says why, `hint` what to do, and `status` whose fault it is;
+    where there is a shortest one all the same, that could not be kept.
     """
 
     name: str

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from labs.engine.agent import Json
-    from labs.engine.rules.calls import Call
+    from labs.engine.rules.calls import Call, User
     from labs.engine.rules.rulebook import Rulebook
     from labs.engine.verification.comparison import Mismatch
 
@@ -37,6 +37,7 @@ SCHEMA = 1
 SHIPPED = Path(__file__).with_name("kept")
 SUFFIX = ".json"
 PORTS = (PORT, OTHER_PORT, LOW_PORT, 0)
+UIDS = range(2**32 - 1)  # the last stands for none, see chown(2)
 PLAIN: dict[str, type[Listen | Close | Acknowledge]] = {
     "listen": Listen,
     "close": Close,
@@ -105,7 +106,7 @@ def read_kept(names: str) -> tuple[Cell, ...]:
     """The sequences of files, and of folders with files, with commas between; UsageError."""
     paths = [path for name in filter(None, names.split(",")) for path in find_files(Path(name))]
     if not paths:
-        raise UsageError(f"There is no kept sequence in {names}.")
+        raise UsageError(f"There is no kept sequence in {names!r}.")
     return tuple(read_file(path) for path in paths)
 
 
@@ -119,7 +120,7 @@ def read_file(path: Path) -> Cell:
     try:
         document = json.loads(path.read_text())
         match document:
-            case {"schema": 1, "about": str(about), "calls": list(calls)}:
+            case {"schema": 1, "about": str(about), "calls": [_, *_] as calls}:
                 cell = Cell(f"{path.stem}: {about}", tuple(decode_call(call) for call in calls))
             case _:
                 raise UsageError(f"{path} has no kept sequence of schema {SCHEMA}.")
@@ -131,12 +132,33 @@ def read_file(path: Path) -> Cell:
 
 
 def check_calls(cell: Cell, rulebook: Rulebook) -> None:
-    """UsageError where a sequence has a call with a socket that there is not."""
+    """UsageError where a sequence has a call that nobody could make as it stands there."""
+    check_holders(cell)
     try:
         for _ in predict(cell, rulebook):
             pass
     except (KeyError, ValueError) as error:
         raise UsageError(f"{cell.about}: the rules do not speak of this: {error}.") from error
+
+
+def check_holders(cell: Cell) -> None:
+    """UsageError where a call's user does not hold its socket, or an address is none of its."""
+    held: dict[str, tuple[User, Family]] = {}
+    for call in cell.calls:
+        if isinstance(call, Open):
+            held[call.socket] = call.user, call.family
+            continue
+        user, family = held.get(call.socket, (None, None))
+        if user != call.user:
+            raise UsageError(f"{cell.about}: {call.user.name} has no socket {call.socket}.")
+        match call:
+            case Bind(address=address) | Connect(address=address):
+                if (":" in address) != (family is Family.IPV6):
+                    raise UsageError(f"{cell.about}: {address} is no address of {family}.")
+            case Accept(child=child):
+                held[child] = held[call.socket]
+            case Close(socket=socket):
+                del held[socket]
 
 
 # --- calls, as lists of words and numbers -------------------------------------------------
@@ -181,7 +203,7 @@ def decode_call(call: Json) -> Call:
                     return Open(user, socket, Protocol(protocol), Family(family))
                 case "setsockopt", [str(option), bool() | str() as value]:
                     return SetOption(user, socket, Option(option), value)
-                case "fchown", [int(uid)]:
+                case "fchown", [int(uid)] if uid in UIDS:
                     return Chown(user, socket, uid)
                 case "bind", [str(address), int(port)] if port in PORTS:
                     return Bind(user, socket, address, port)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from labs.engine.backends.namespaces.backend import open_namespaces
-from labs.engine.errors import CannotRun, ExitStatus
+from labs.engine.errors import CannotRun, EngineError, ExitStatus
 from labs.engine.kernels.boot import booting, one_processor
 from labs.engine.rules.rulebook import rules_of
 from labs.engine.verification.comparison import (
@@ -20,6 +20,7 @@ from labs.engine.verification.comparison import (
 )
 from labs.engine.verification.guest_witness import GuestWitness
 from labs.engine.verification.kept import Origin, check_calls, keep
+from labs.engine.verification.sharing import DEADLINE
 from labs.engine.verification.witness import Witness
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from labs.engine.verification.measuring import Errnos
 
 SEED = 1
-DEADLINE = 30.0  # seconds that a process may take for all that it is asked at once
 
 
 class Asked(Protocol):
@@ -73,8 +73,16 @@ def search(column: Column, wanted: Search) -> Comparison:
         shortest = shorten(witness, rulebook, wanted, cells, mismatches)
     today = datetime.now(UTC).date().isoformat()
     origin = Origin(column.name, release, wanted.seed, today)
-    path = keep(shortest, origin, wanted.folder)
-    return replace(found, shortest=shortest, kept=str(path), seed=wanted.seed)
+    return with_kept(replace(found, seed=wanted.seed), shortest, origin, wanted.folder)
+
+
+def with_kept(found: Comparison, shortest: Mismatch, origin: Origin, folder: Path) -> Comparison:
+    """A comparison with the shortest mismatch: where it is kept, or why it could not be."""
+    found = replace(found, shortest=shortest)
+    try:
+        return replace(found, kept=str(keep(shortest, origin, folder)))
+    except EngineError as error:
+        return replace(found, problem=error.message)
 
 
 def replay(column: Column, cells: Sequence[Cell]) -> Comparison:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class VerifyOptions:
     sequences: int | None = None
     seed: int | None = None
     keep: str = ""
-    replay: str = ""
+    replay: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,16 +103,14 @@ def verify_rules(options: VerifyOptions) -> ExitStatus:
 
 def choose_check(options: VerifyOptions) -> Callable[[Column], Comparison]:
     """What each kernel is to be asked: the table, or sequences; raises UsageError."""
-    if options.replay:
-        if options.sequences is not None:
-            raise UsageError("--sequences makes new ones, --replay asks old ones: give one.")
-        if options.seed is not None or options.keep:
-            raise UsageError("--seed and --keep are for --sequences N.")
+    if options.replay is not None and options.sequences is not None:
+        raise UsageError("--sequences makes new ones, --replay asks old ones: give one.")
+    if options.sequences is None and (options.seed is not None or options.keep):
+        raise UsageError("--seed and --keep are for --sequences N.")
+    if options.replay is not None:
         cells = read_kept(options.replay)
         return lambda column: attempt(column, lambda: replay(column, cells))
     if options.sequences is None:
-        if options.seed is not None or options.keep:
-            raise UsageError("--seed and --keep are for --sequences N.")
         return verify
     if options.sequences < 1:
         raise UsageError("--sequences takes a number from 1 on.")
@@ -191,7 +190,7 @@ def show(comparison: Comparison, stream: TextIO) -> None:
 
 def lines(comparison: Comparison) -> Iterator[str]:
     """What came of a kernel, as lines."""
-    if comparison.problem:
+    if comparison.problem and not comparison.shortest:
         yield f"{comparison.name}: {comparison.problem}"
         if comparison.hint:
             yield f"  {comparison.hint}"
@@ -207,8 +206,12 @@ def lines(comparison: Comparison) -> Iterator[str]:
     )
     if comparison.shortest:
         yield from mismatch_lines(comparison.shortest, "the shortest that differs")
+        if comparison.problem:
+            yield f"    {comparison.problem}"
+            return
         yield f"    kept: {comparison.kept}"
-        yield f"    again: invoke rules.verify --kernel {comparison.name} --replay FILE"
+        again = shlex.join(["--kernel", comparison.name, "--replay", comparison.kept])
+        yield f"    again: invoke rules.verify {again}"
         return
     for mismatch in comparison.mismatches[:SHOWN]:
         yield from mismatch_lines(mismatch, mismatch.cell.about)
