@@ -259,7 +259,7 @@ TAKEN = Decision(
         (Decision("bind", "", "free", "Nobody is on the port."), "      rule: free"),
         (
             Decision("bind", "", "both-reuseaddr", "Both have it.", 80, "bob", "TIME_WAIT"),
-            "      rule: both-reuseaddr, beside bob's TIME_WAIT",
+            "      rule: both-reuseaddr, beside the TIME_WAIT of bob's connection",
         ),
         (
             Decision("bind", "EADDRINUSE", "taken", "It is taken.", 80, "", "CONNECTED"),
@@ -279,6 +279,17 @@ def test_a_step_names_the_rule_that_decides_it(decision: Decision | None, line: 
     assert [each for each in lines if "rule" in each] == ([line] if line else [])
     if line:
         assert lines[lines.index(line) + 1] == "    The owner's uid differs."
+
+
+def test_a_rule_that_takes_more_than_a_line_stays_apart_from_the_reason() -> None:
+    step = StepStarted(1, "Bob asks", Refused("EADDRINUSE", "bind"), "Another rule.")
+    missing = Missing("both-reuseport", ("my-reuseport", "same-owner"))
+    decision = replace(TAKEN, missing=missing)
+    ended = StepEnded(1, Failed("EADDRINUSE", "bind"), Verdict.PASSED, (), decision)
+    lines = show([RUN, step, ended, RunEnded(0)]).splitlines()
+    first = next(number for number, line in enumerate(lines) if "rule:" in line)
+    assert lines[first + 1] == "      and the same owner"
+    assert lines[first + 2] == "    Another rule."
 
 
 def test_every_lack_and_state_has_its_words_in_each_language() -> None:

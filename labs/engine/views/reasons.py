@@ -14,7 +14,7 @@ HOLDERS = {
     "LISTEN": "{user}'s listener",
     "CONNECTED": "{user}'s connection",
     "FIN_WAIT1": "{user}'s closed connection",
-    "TIME_WAIT": "{user}'s TIME_WAIT",
+    "TIME_WAIT": "the TIME_WAIT of {user}'s connection",
     "RESET": "{user}'s connection that was reset",
 }
 NOBODYS = {"CONNECTED": "a connection that nobody owns"}

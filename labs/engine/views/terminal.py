@@ -85,11 +85,11 @@ class PipeConsole(Console):
         except OSError as error:
             raise output_error(error) from error
 
-    def indented(self, text: Text) -> Iterator[Text]:
+    def indented(self, text: Text, margin: int = INDENT) -> Iterator[Text]:
         """A text in lines with a margin, none too wide to read."""
-        for line in text.wrap(self, min(self.width, TEXT_WIDTH) - INDENT):
+        for line in text.wrap(self, min(self.width, TEXT_WIDTH) - margin):
             line.rstrip()
-            yield Text(" " * INDENT) + line
+            yield Text(" " * margin) + line
 
 
 def cleaned(text: Text) -> Text:
@@ -253,7 +253,8 @@ class TextView:
         """By which rule the step was decided, where the rules say so."""
         if event.decision is not None:
             text = self._say("rule: {reason}", {"reason": show_decision(event.decision, self._say)})
-            self._print_text(f"  {text}", "dim" if event.decision.agrees else "bold red")
+            style = "dim" if event.decision.agrees else "bold red"
+            self._print_text(text, style, INDENT + 2)
 
     def _show_plan(self) -> None:
         """In a plan no step ends: what it would do and what is expected comes all the same."""
@@ -343,8 +344,8 @@ class TextView:
             return ""
         return USER_STYLES[number_users(self._users())[user] % len(USER_STYLES)]
 
-    def _print_text(self, text: str, style: str = "") -> None:
-        for line in self._console.indented(Text(text, style)):
+    def _print_text(self, text: str, style: str = "", margin: int = INDENT) -> None:
+        for line in self._console.indented(Text(text, style), margin):
             self._print(line)
 
     def _print(self, text: Text | None = None) -> None:
