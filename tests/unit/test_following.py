@@ -328,6 +328,17 @@ def test_a_step_that_no_rule_decides_cannot_name_one() -> None:
     assert "the rules do not decide it" in said
 
 
+def test_a_step_that_measures_cannot_name_a_rule() -> None:
+    def body(run: Run, host: Host) -> None:
+        alice = host.process("alice", user="alice")
+        with run.step("Alice listens", expect=exactly(1, "listener"), why="?", rule="free") as step:
+            alice.listen(PORT)
+            step.measured(1)
+
+    (said,) = compare_rules(run_body(body))
+    assert "the rules do not decide it" in said
+
+
 # --- what is left to the rules ------------------------------------------------------------
 
 

@@ -16,7 +16,8 @@ class OpenSocket:
 
     `holders` counts its descriptors, those on their way included. A UNIX socket has connections
     that `wait` at it, the `peer` that it is connected to, and the sockets that are `passed` to it.
-    It is `accepted` where the follower did not see which connection accept() gave.
+    One that `is_accepted` came of accept(), and has no name where the follower did not see which
+    connection that gave. One that `is_bound_anywhere` may take addresses that no interface has.
     """
 
     name: str = ""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from labs.engine.rules.sockets import Socket
     from labs.engine.rules.world import Place, World
 
-    Target = tuple[str, int]
-
 
 @dataclass
 class State:
@@ -36,7 +34,7 @@ class State:
     actors: dict[str, Actor] = field(default_factory=dict)
     files: Files = field(default_factory=Files)
     ports: defaultdict[Place, Port] = field(default_factory=lambda: defaultdict(Port))
-    targets: dict[str, Target] = field(default_factory=dict)
+    targets: dict[str, tuple[str, int]] = field(default_factory=dict)
     serving: dict[str, tuple[int, str]] = field(default_factory=dict)
     strangers: set[str] = field(default_factory=set)
     made: int = 0
