@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -15,9 +16,13 @@ import pytest
 
 from labs.engine.agent import encode
 from labs.engine.errors import EngineError, ExitStatus, Interrupted, UsageError
+from labs.engine.model import SocketRow
 from labs.engine.rules.calls import Accept, Acknowledge, Bind, Close, Connect, Open
+from labs.engine.rules.model import carry_out
 from labs.engine.rules.rulebook import rules_of
-from labs.engine.verification.cell import Cell, predict
+from labs.engine.rules.sockets import State
+from labs.engine.rules.world import World
+from labs.engine.verification.cell import HOSTS, Cell, predict
 from labs.engine.verification.comparison import Comparison, Mismatch, find_mismatches
 from labs.engine.verification.generating import SIZE, generate, read_steps
 from labs.engine.verification.guest_witness import LONGEST, cut, read_errnos
@@ -32,6 +37,7 @@ from labs.engine.verification.kept import (
     read_file,
     read_kept,
 )
+from labs.engine.verification.measuring import is_settled
 from labs.engine.verification.sequence import MOST_SOCKETS, PORTS, STEPS, grow
 from labs.engine.verification.sequences import with_kept
 from labs.engine.verification.table import make_table
@@ -91,6 +97,44 @@ def test_connections_are_made_and_accepted_and_leave_rests() -> None:
             if isinstance(call, kinds) and not answer.errno:
                 made[type(call)] += 1
     assert min(made.values()) >= 3, made
+
+
+def test_who_is_thrown_away_hears_of_it_before_the_next_call() -> None:
+    """On a busy machine a FIN or RST arrives later than the call after it."""
+    count = 0
+    for cell in grown(1_000):
+        world = World(NEW, HOSTS)
+        held: set[str] = set()
+        for call, after in zip(cell.calls, [*cell.calls[1:], None], strict=True):
+            before = world
+            _, world = carry_out(world, call)
+            held = {*held, call.socket} - ({call.socket} if isinstance(call, Close) else set())
+            is_thrown = any(
+                one.state is State.RESET and before.sockets[name].state is not State.RESET
+                for name, one in world.sockets.items()
+                if name in held
+            )
+            if is_thrown:
+                count += 1
+                assert isinstance(after, Acknowledge), cell
+    assert count >= 3
+
+
+def row(state: str, local: str, mine: int, peer: str = "0.0.0.0", theirs: int = 0) -> SocketRow:
+    return SocketRow("tcp", state, (local, mine), (peer, theirs), 0, 1, 0, 0)
+
+
+def test_connections_are_settled_once_both_ends_have_heard() -> None:
+    listener = row("LISTEN", "127.0.0.1", 2000)
+    client = row("ESTABLISHED", "::ffff:127.0.0.1", 40000, "::ffff:127.0.0.1", 2000)
+    server = row("ESTABLISHED", "127.0.0.1", 2000, "127.0.0.1", 40000)
+    assert is_settled([])
+    assert is_settled([listener, client, server])
+    assert is_settled([client, replace(server, state="SYN_RECV")])
+    assert is_settled([replace(client, state="FIN_WAIT2"), replace(server, state="CLOSE_WAIT")])
+    assert not is_settled([listener, client])
+    assert not is_settled([replace(client, state="FIN_WAIT1"), server])
+    assert is_settled([replace(client, protocol="udp")])
 
 
 def test_a_seed_makes_the_same_sequences_and_leaves_no_file(

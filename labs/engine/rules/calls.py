@@ -117,7 +117,7 @@ class Close:
 
 @dataclass(frozen=True)
 class Acknowledge:
-    """setsockopt(TCP_QUICKACK): what the other end has sent is acknowledged, its FIN too.
+    """setsockopt(TCP_QUICKACK): what the other end has sent is heard of, its FIN or RST too.
 
     By a listener, it waits until that is so for those in its queue.
     """

@@ -100,6 +100,7 @@ def list_beside(ports: Iterator[int]) -> Iterator[Cell]:
             Connect(BOB, CLIENT, ONE4.address, port, CHILD),
             Connect(BOB, CLIENT, ONE4.address, port, CHILD),
             Close(ALICE, THEIRS),
+            Acknowledge(BOB, CLIENT),
             Bind(BOB, CLIENT, ONE4.address, port),
             Listen(BOB, CLIENT),
             Connect(BOB, CLIENT, ONE4.address, port, CHILD),

@@ -24,7 +24,7 @@ from labs.engine.rules.calls import (
     Option,
     SetOption,
 )
-from labs.engine.rules.sockets import Family, Protocol
+from labs.engine.rules.sockets import Family, Protocol, parse_address
 from labs.engine.verification.cell import PLANS, USERS
 from labs.engine.waiting import wait_until
 
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from labs.engine.backend import Backend
+    from labs.engine.model import SocketRow
     from labs.engine.rules.calls import Call, User
+    from labs.engine.rules.sockets import Address
     from labs.engine.verification.cell import Cell
 
 Item = TypeVar("Item")
@@ -139,7 +141,7 @@ class Batch:
                 if chosen:
                     self._ask(user, chosen)
             if any(part and isinstance(part[1][-1], Acknowledge) for part in row):
-                self._wait_for_acknowledgements()
+                self._wait_until_settled()
         self._close()
         return self._errnos
 
@@ -171,15 +173,14 @@ class Batch:
             if isinstance(call, Close):
                 self._open.pop((number, call.socket), None)
 
-    def _wait_for_acknowledgements(self) -> None:
-        """Wait until no end of a connection waits for its FIN to be acknowledged."""
+    def _wait_until_settled(self) -> None:
+        """Wait until each end of a connection has heard what became of the other."""
 
         def is_over() -> bool:
             hosts = (in_place(name, self._place) for name in PLANS)
-            rows = (row for host in hosts for row in self._backend.observe(host).sockets)
-            return not any(row.state == "FIN_WAIT1" for row in rows)
+            return all(is_settled(self._backend.observe(host).sockets) for host in hosts)
 
-        wait_until(is_over, "a FIN that nobody has acknowledged")
+        wait_until(is_over, "a FIN or RST that the other end has not heard of")
 
     def _close(self) -> None:
         """Close what cells have left open."""
@@ -188,6 +189,25 @@ class Batch:
             if held:
                 calls = [model.Call("close", (number,)) for number in held]
                 self._backend.perform(in_place(user.name, self._place), calls)
+
+
+def is_settled(rows: Sequence[SocketRow]) -> bool:
+    """Whether no FIN and no RST is under way between connections of one host's.
+
+    On a busy machine another thread takes it up, after who has sent it went on (ksoftirqd).
+    """
+    ends = {(end_of(row.local), end_of(row.peer)) for row in rows if row.protocol == "tcp"}
+    lone = (
+        row.state == "ESTABLISHED" and (end_of(row.peer), end_of(row.local)) not in ends
+        for row in rows
+        if row.protocol == "tcp"
+    )
+    return not any(lone) and not any(row.state == "FIN_WAIT1" for row in rows)
+
+
+def end_of(address: tuple[str, int]) -> tuple[Address, int]:
+    """An end of a connection, the same for both, be one of IPv4 and one mapped into IPv6."""
+    return (parse_address(address[0]), address[1])
 
 
 def split(cell: Cell) -> list[tuple[str, list[Call]]]:

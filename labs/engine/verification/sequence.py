@@ -217,15 +217,18 @@ class Growth:
             self._holders[call.child] = call.user
 
     def close(self, step: Step) -> None:
-        """close(), and where that leaves a connection, the other end's word that it has heard."""
+        """close(), and where that ends a connection, the other end's word that it has heard."""
         name = self._choose(step)
         if not name:
             return
+        thrown_away = [one.peer for one in self._world.sockets.values() if one.listener == name]
         self._do(Close(self._holders.pop(name), name))
+        hears = next((peer for peer in thrown_away if peer in self._holders), "")
         rest = self._world.sockets.get(name)
         if rest and rest.state is FIN_WAIT1:
             peer = self._world.sockets[rest.peer]
             hears = peer.listener or peer.name
+        if hears:
             self._do(Acknowledge(self._holders[hears], hears))
 
     def _bind(self, name: str, step: Step) -> None:
