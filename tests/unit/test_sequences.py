@@ -1,6 +1,7 @@
 """Sequences of calls: what they grow to, how they are kept, and how Hypothesis is led."""
 
 import errno
+import gc
 import json
 import os
 import random
@@ -199,6 +200,32 @@ def test_a_signal_ends_it_at_once() -> None:
         with pytest.raises(Interrupted):
             generate(NEW, 50, 1, judge, shrink=True)
         assert signal.getsignal(signal.SIGTERM) is interrupt
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(asked) == 1
+
+
+def test_a_signal_is_not_lost_while_garbage_is_collected() -> None:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(ExitStatus.INTERRUPTED)
+
+    def collected(phase: str, _info: dict[str, int]) -> None:
+        if phase == "start":
+            gc.callbacks.remove(collected)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    asked = []
+
+    def judge(cell: Cell) -> None:
+        asked.append(cell)
+        if len(asked) == 1:
+            gc.callbacks.append(collected)
+            gc.collect()
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with pytest.raises(Interrupted):
+            generate(NEW, 50, 1, judge)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert len(asked) == 1

@@ -62,13 +62,18 @@ def generate(
     @given(st.binary(min_size=STEPS * SIZE, max_size=STEPS * SIZE))
     def examine(numbers: bytes) -> None:
         try:
+            let_go()
             judge(grow(rulebook, read_steps(numbers)))
-        except (BindlabError, Interrupted) as error:
+            let_go()
+        except (BindlabError, Interrupted, KeyboardInterrupt) as error:
             raise Stopped(error) from None
 
-    with tempfile.TemporaryDirectory(prefix="bindlab-") as folder, stopped_by_signals():
+    with tempfile.TemporaryDirectory(prefix="bindlab-") as folder, held_signals() as let_go:
         set_hypothesis_home_dir(folder)
-        examine()
+        try:
+            examine()
+        except Stopped as stopped:
+            raise stopped.cause from None
 
 
 def read_steps(numbers: bytes) -> Iterator[Step]:
@@ -78,26 +83,36 @@ def read_steps(numbers: bytes) -> Iterator[Step]:
 
 
 @contextlib.contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """Let what a signal raises get through Hypothesis, and what an error of ours does."""
-    before = {int(number): getsignal(number) for number in SIGNALS}
+def held_signals() -> Iterator[Callable[[], None]]:
+    """Hold signals back until the function that it gives is called, or it ends; a second is not.
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        handle = before[number]
-        assert callable(handle)
-        try:
+    What a handler raised within Hypothesis would get lost: it runs code whenever garbage is
+    collected, where nothing can be raised, and takes an end while it draws for a fault of its own.
+    """
+    before = {int(number): getsignal(number) for number in SIGNALS}
+    held: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        handler = before[number]
+        assert callable(handler)
+        handler(number, frame)
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if held:
             handle(number, frame)
-        except BaseException as raised:
-            raise Stopped(raised) from None
+        held.append(number)
+
+    def let_go() -> None:
+        while held:
+            handle(held.pop(), None)
 
     try:
         for number, handler in before.items():
             if callable(handler):
-                signal(number, stop)
-        yield
-    except Stopped as stopped:
-        raise stopped.cause from None
+                signal(number, hold)
+        yield let_go
     finally:
         for number, handler in before.items():
-            if getsignal(number) is stop:
+            if getsignal(number) is hold:
                 signal(number, handler)
+    let_go()
