@@ -52,6 +52,7 @@ def test_a_user_namespace_is_seen_by_its_two_uids() -> None:
     assert figure.inner != figure.uid
 
 
+@pytest.mark.alone
 def test_every_request_of_a_restart_is_in_its_timeline() -> None:
     steps = run("restart")
     courses = 0
