@@ -221,6 +221,14 @@ def dump_sockets(
     header = (DUMP_REQUEST.size, SOCK_DIAG_BY_FAMILY, flags, 0, 0)
     source = port.to_bytes(2, "big")
     netlink.send(DUMP_REQUEST.pack(*header, family, protocol, 0, ALL_STATES, source))
+    yield from read_answers(netlink, SOCK_DIAG_BY_FAMILY)
+
+
+def read_answers(netlink: socket.socket, expected: int) -> Iterator[bytes]:
+    """The messages of one kind that the kernel answers with, without their headers, to the last.
+
+    OSError where it refuses (netlink(7)).
+    """
     while True:
         data = netlink.recv(1 << 18)
         offset = 0
@@ -228,7 +236,7 @@ def dump_sockets(
             length, kind, *_ = NETLINK_HEADER.unpack_from(data, offset)
             content = data[offset + NETLINK_HEADER.size : offset + length]
             offset += length + 3 & ~3
-            if kind == SOCK_DIAG_BY_FAMILY:
+            if kind == expected:
                 yield content
             elif kind in (NLMSG_ERROR, NLMSG_DONE):
                 (number,) = struct.unpack_from("=l", content)

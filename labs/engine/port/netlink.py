@@ -5,7 +5,7 @@ Requests that ask, and none that changes anything.
 
 from __future__ import annotations
 
-import os
+import itertools
 import socket
 import struct
 from typing import TYPE_CHECKING
@@ -18,11 +18,10 @@ from labs.engine.warm_parent import (
     NETLINK_SOCK_DIAG,
     NLM_F_DUMP,
     NLM_F_REQUEST,
-    NLMSG_DONE,
-    NLMSG_ERROR,
     STATES,
     TIMERS,
     dump_sockets,
+    read_answers,
 )
 
 if TYPE_CHECKING:
@@ -141,19 +140,5 @@ def ask(kind: int, flags: int, content: bytes, expected: int) -> Iterator[bytes]
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
         length = NETLINK_HEADER.size + len(content)
         netlink.send(NETLINK_HEADER.pack(length, kind, NLM_F_REQUEST | flags, 0, 0) + content)
-        while True:
-            data = netlink.recv(1 << 18)
-            offset = 0
-            while offset < len(data):
-                size, found, *_ = NETLINK_HEADER.unpack_from(data, offset)
-                message = data[offset + NETLINK_HEADER.size : offset + size]
-                offset += size + 3 & ~3
-                if found == expected:
-                    yield message
-                elif found in (NLMSG_ERROR, NLMSG_DONE):
-                    (number,) = struct.unpack_from("=l", message)
-                    if number < 0:
-                        raise OSError(-number, os.strerror(-number))
-                    return
-            if not flags & NLM_F_DUMP:
-                return
+        answers = read_answers(netlink, expected)
+        yield from answers if flags & NLM_F_DUMP else itertools.islice(answers, 1)
