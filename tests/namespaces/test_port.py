@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from labs.engine.port.sight import Sight
 
 pytestmark = pytest.mark.namespaces
+sees_all = pytest.mark.root_only  # the processes of all users, and their sockets
 
 EVERY = 17  # of the table's situations one in so many
 REUSEPORT = (socket.SOL_SOCKET, socket.SO_REUSEPORT)
@@ -95,6 +96,7 @@ def ask(machine: Machine, uid: int, **changes: Any) -> tuple[Asked, Sight, Rulin
 # --- the proof ----------------------------------------------------------------------------
 
 
+@sees_all
 def test_what_it_says_is_what_the_kernel_answers(machine: Machine) -> None:
     """To who may see all of it, and to who may look into no process."""
     agreement = compare(machine, EVERY)
@@ -107,6 +109,7 @@ def test_what_it_says_is_what_the_kernel_answers(machine: Machine) -> None:
     assert verdicts["all", Verdict.UNDECIDED] < 0.2 * sum(verdicts.values()) / 2
 
 
+@sees_all
 def test_a_wrong_rule_would_be_seen(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that takes any two with SO_REUSEPORT for one user's is caught."""
     monkeypatch.setattr(ports, "judge", judge_as_one_user)
@@ -128,6 +131,7 @@ def test_the_table_has_what_is_needed() -> None:
 # --- who holds it -------------------------------------------------------------------------
 
 
+@sees_all
 def test_a_listener_of_another_user(machine: Machine) -> None:
     listen(machine, "bob", "0.0.0.0", REUSEPORT)
     alice, bob = machine.outside(ALICE.uid), machine.outside(BOB.uid)
@@ -143,6 +147,7 @@ def test_a_listener_of_another_user(machine: Machine) -> None:
     assert why(machine, "--user", str(bob), "--reuseport", status=0)["verdict"] == "accepted"
 
 
+@sees_all
 def test_a_listener_that_is_inherited_has_all_its_holders(machine: Machine) -> None:
     listen(machine, "bob")
     child = machine.backend.fork_process("bob", "child").pid
@@ -341,6 +346,7 @@ def test_who_sees_not_all_processes_knows_it(prefix: tuple[str, ...], readable: 
     assert done.stdout == "False\n"
 
 
+@sees_all
 def test_processes_that_vanish_while_they_are_read(machine: Machine) -> None:
     """Others come and go all the time, which is no fault of whoever looks."""
     listen(machine, "bob")
