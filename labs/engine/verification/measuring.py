@@ -196,13 +196,13 @@ def is_settled(rows: Sequence[SocketRow]) -> bool:
 
     On a busy machine another thread takes it up, after who has sent it went on (ksoftirqd).
     """
-    ends = {(end_of(row.local), end_of(row.peer)) for row in rows if row.protocol == "tcp"}
-    lone = (
-        row.state == "ESTABLISHED" and (end_of(row.peer), end_of(row.local)) not in ends
-        for row in rows
-        if row.protocol == "tcp"
+    connections = [row for row in rows if row.protocol == "tcp"]
+    ends = {(end_of(row.local), end_of(row.peer)) for row in connections}
+    return not any(
+        row.state == "FIN_WAIT1"
+        or (row.state == "ESTABLISHED" and (end_of(row.peer), end_of(row.local)) not in ends)
+        for row in connections
     )
-    return not any(lone) and not any(row.state == "FIN_WAIT1" for row in rows)
 
 
 def end_of(address: tuple[str, int]) -> tuple[Address, int]:

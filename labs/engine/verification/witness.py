@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 from labs.engine.rules.calls import Bind, Connect
-from labs.engine.verification.cell import USERS, Cell
-from labs.engine.verification.measuring import AT_ONCE, Batch, in_place, open_place
+from labs.engine.verification.cell import Cell
+from labs.engine.verification.measuring import AT_ONCE, Batch, end_place, open_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,8 +49,7 @@ class Witness:
     def _move(self) -> None:
         """Go to fresh network namespaces."""
         if self._places:
-            for user in USERS:
-                self._backend.end_process(in_place(user.name, str(self._places)), SIGKILL)
+            end_place(self._backend, str(self._places))
         self._places += 1
         self._used = 0
         open_place(self._backend, str(self._places))
